@@ -1,0 +1,1 @@
+"""egressproxy: a firewall-grade FQDN egress gateway for AKS (see ARCHITECTURE.md)."""

@@ -1,0 +1,1 @@
+"""The documented AKS and ACR egress requirements as data, and their loader."""

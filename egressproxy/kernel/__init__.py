@@ -1,0 +1,1 @@
+"""What only the Linux kernel knows: original destinations, marks, splice."""

@@ -1,0 +1,1 @@
+"""Flow records, the log writer, counters and metrics."""

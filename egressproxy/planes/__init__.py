@@ -1,0 +1,1 @@
+"""The flow engine: listeners, sniff, judge, dial, relay, refuse."""

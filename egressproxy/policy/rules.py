@@ -1,0 +1,141 @@
+"""The loaded policy: what ``load`` gives and ``compile`` takes. Frozen, flat, in document order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from egressproxy.policy.verdict import Action
+
+if TYPE_CHECKING:
+    from datetime import date
+    from ipaddress import IPv4Network, IPv6Network
+    from pathlib import Path
+
+    from egressproxy.patterns import Pattern
+    from egressproxy.ports import PortSpan
+
+
+class Mode(StrEnum):
+    """Whether denies are enforced or only recorded."""
+
+    ENFORCE = "enforce"
+    AUDIT = "audit"
+
+
+class Destination(StrEnum):
+    """What the client's own destination address counts for when an allowed name is dialled."""
+
+    RESOLVE = "resolve"
+    """Nothing: the name's own addresses are dialled, as Azure Firewall does."""
+    PREFER_ORIGINAL = "prefer-original"
+    """Dialled where it is one of the name's addresses."""
+    STRICT = "strict"
+    """Must be one of the name's addresses, else ``destination_mismatch``."""
+
+
+class SniCheck(StrEnum):
+    """How the SNI inside a CONNECT tunnel is held to the CONNECT name."""
+
+    SAME = "same"
+    ANY_ALLOWED = "any-allowed"
+
+
+class Ech(StrEnum):
+    """What an Encrypted ClientHello extension (real or GREASE) counts for."""
+
+    ALLOW = "allow"
+    REFUSE = "refuse"
+
+
+class Refusal(StrEnum):
+    """How a denied client is told."""
+
+    ALERT = "alert"
+    """TLS alert ``access_denied``, HTTP 403."""
+    RESET = "reset"
+    DROP = "drop"
+    """Silence until the hello timeout."""
+
+
+class OnReload(StrEnum):
+    """What a reload does to open flows that the new policy denies."""
+
+    CLOSE = "close"
+    KEEP = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a rule was written; ``document`` and ``section`` are set for catalog rows."""
+
+    file: str
+    line: int
+    column: int = 0
+    document: str = ""
+    section: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+@dataclass(frozen=True, slots=True)
+class NameList:
+    """A ``list:`` file: canonical pattern texts, in file order, up to millions."""
+
+    path: Path
+    entries: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One ordered rule, or one row of a requirement.
+
+    ``sources`` is ``None`` for everyone, else the networks a client must be in (an empty tuple is
+    nobody). ``networks`` match the original destination in pass 1; ``any_destination`` matches all.
+    ``until`` is the last UTC day on which the rule counts; ``audit`` is a rule whose deny, or whose
+    allow made by audit, is recorded and not enforced until the day after ``audit_until``.
+    """
+
+    id: str
+    action: Action
+    ports: tuple[PortSpan, ...]
+    origin: Origin
+    patterns: tuple[Pattern, ...] = ()
+    lists: tuple[NameList, ...] = ()
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    tags: tuple[str, ...] = ()
+    any_destination: bool = False
+    sources: tuple[IPv4Network | IPv6Network, ...] | None = None
+    source_groups: tuple[str, ...] = ()
+    until: date | None = None
+    audit: bool = False
+    audit_until: date | None = None
+    destination: Destination = Destination.RESOLVE
+    sni: SniCheck = SniCheck.SAME
+    ech: Ech = Ech.ALLOW
+    addresses: tuple[IPv4Network | IPv6Network, ...] = ()
+    requirement: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A whole policy: rules in order of judgement (rules first, then requirements).
+
+    ``digest`` is a hex SHA-256 over the normal form: equal policies have equal digests, whatever
+    their comments and files. ``files`` are all files it was read from, for the watcher.
+    """
+
+    cloud: str
+    rules: tuple[Rule, ...]
+    sources: tuple[tuple[str, tuple[IPv4Network | IPv6Network, ...]], ...]
+    requirements: tuple[str, ...]
+    files: tuple[Path, ...]
+    digest: str
+    mode: Mode = Mode.ENFORCE
+    audit_until: date | None = None
+    destination: Destination = Destination.RESOLVE
+    ech: Ech = Ech.ALLOW
+    refusal: Refusal = Refusal.ALERT
+    on_reload: OnReload = OnReload.CLOSE

@@ -1,0 +1,1 @@
+"""Names to addresses: resolver, cache, address guard. Knows no flows."""

@@ -1,0 +1,1 @@
+"""Processes: supervisor, workers, reload, signals, readiness, drain."""
