@@ -1,25 +1,21 @@
 """From bytes to a ``ClientHello``: TLS records, handshake header, extensions.
 
-Sources: RFC 8446 sections 4.1.2, 4.2 and 5.1 (TLS 1.3), RFC 5246 section 7.4.1.2 (TLS 1.2), RFC 6066
-section 3 (server_name), RFC 7301 (ALPN), RFC 9849 (Encrypted ClientHello).
+Sources: RFC 8446 sections 4.1.2, 4.2 and 5.1 (TLS 1.3), RFC 5246 section 7.4.1.2 (TLS 1.2),
+RFC 6066 section 3 (server_name), RFC 7301 (ALPN), RFC 9849 (Encrypted ClientHello).
 
-Three results only: ``None`` (more bytes are needed), a ``ClientHello``, or ``WireError`` whose code is
-a ``Fault`` (these bytes never become a ClientHello). Any split over TCP segments and TLS records gives
-the same result. What ends how:
+Three results only: ``None`` (more bytes are needed), a ``ClientHello``, or ``WireError`` whose code
+is a ``Fault`` (these bytes never become a ClientHello). Any split over TCP segments and TLS records
+gives the same result. What ends how:
 
-==========================================================  =======================================
-a first byte that is not 22, an SSLv2 hello among them      ``not_tls_or_http``
-a record or hello larger than the limit                     ``hello_too_large``
-no ``server_name`` extension, or no extensions at all       ``ClientHello`` with fault ``no_sni``
-a name that is an IP address                                ``ClientHello`` with fault ``ip_literal``
-an empty or several names, a name type other than host      ``malformed_hello``
-a name that is no host name (spaces, NUL, not ASCII)        ``malformed_hello``
-two extensions of one type                                  ``malformed_hello``
-a length that disagrees with what it measures               ``malformed_hello``
-bytes after the hello in its last record                    ``malformed_hello``
-an empty record, or a record of another type in between     ``malformed_hello``
-bytes after the hello's last record (early data)            not looked at
-==========================================================  =======================================
+- a first byte that is not 22, an SSLv2 hello among them: ``not_tls_or_http``
+- a record or hello that ends beyond the limit: ``hello_too_large``
+- no ``server_name`` extension, or no extensions at all: a ``ClientHello`` with fault ``no_sni``
+- a name that is an IP address: a ``ClientHello`` with fault ``ip_literal``
+- ``malformed_hello``: an empty name, several names, a name type other than host, a name that is no
+  host name (spaces, NUL, not ASCII); two extensions of one type; a length that disagrees with what
+  it measures; bytes after the hello in its last record; an empty record; a record of another type
+  before the hello is whole
+- bytes after the hello's last record (early data): not looked at
 
 Where OpenSSL is laxer (it takes the first of several names, skips unknown extensions that come
 twice, reads a second handshake message in the same record), we refuse: what two readers could read
@@ -136,16 +132,12 @@ class HelloReader:
     def feed(self, data: bytes | bytearray | memoryview) -> ClientHello | None:
         """Take the next bytes; results and errors as ``parse_client_hello``."""
         self.raw += data
-        while True:
-            if self._next == self._fragment_end and not self._begin_record():
-                break
+        while self._next < self._fragment_end or self._begin_record():
             self._take_fragment()
             if self._length and len(self._body) >= self._length:
                 return self._finish()
             if self._next < self._fragment_end:
                 break
-        if len(self.raw) > self._limit:
-            raise _too_large(self._limit)
         return None
 
     def _begin_record(self) -> bool:
@@ -164,6 +156,8 @@ class HelloReader:
             raise _malformed(f"a record of {fragment} octets")
         self._next = at + _RECORD_HEADER
         self._fragment_end = self._next + fragment
+        if self._fragment_end > self._limit:
+            raise _too_large(self._limit)
         return True
 
     def _take_fragment(self) -> None:
@@ -183,8 +177,6 @@ class HelloReader:
     def _finish(self) -> ClientHello:
         if len(self._body) > self._length or self._next < self._fragment_end:
             raise _malformed("bytes after the hello in its record")
-        if self._fragment_end > self._limit:
-            raise _too_large(self._limit)
         return _parse_body(bytes(self._body[_HANDSHAKE_HEADER:]), self._fragment_end)
 
 
