@@ -1,0 +1,44 @@
+"""Messages are built from fields, with the hint in place."""
+
+from __future__ import annotations
+
+import pytest
+
+from egressproxy import errors
+
+MESSAGES = {
+    "with a hint": (errors.PatternError("bad", hint="write *.x"), "bad (hint: write *.x)"),
+    "without": (errors.PatternError("bad"), "bad"),
+    "a problem with a place": (
+        errors.Problem("p.yaml", 3, 7, "unknown key", "did you mean 'to'?"),
+        "p.yaml:3:7: unknown key, hint: did you mean 'to'?",
+    ),
+    "a problem of a file": (errors.Problem("p.yaml", 0, 0, "not found"), "p.yaml: not found"),
+    "all problems of a policy": (
+        errors.PolicyError(
+            (errors.Problem("a", 1, 1, "x", "y"), errors.Problem("b", 2, 1, "z")),
+        ),
+        "a:1:1: x, hint: y\nb:2:1: z",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MESSAGES)
+def test_message(case: str) -> None:
+    value, text = MESSAGES[case]
+    assert str(value) == text
+
+
+def test_codes_are_stable() -> None:
+    tree = errors.EgressproxyError.__subclasses__()
+    assert {each.__name__: each.code for each in tree} == {
+        "InvalidNameError": "invalid_name",
+        "PatternError": "invalid_pattern",
+        "PortError": "invalid_port",
+        "WireError": "malformed",
+        "CatalogError": "catalog",
+        "ResolveError": "resolve_failed",
+        "ServiceError": "service",
+        "PolicyError": "policy",
+    }
+    assert errors.WireError("x", code="no_sni").code == "no_sni"
