@@ -7,6 +7,7 @@
     ├── PatternError         a pattern outside the three forms
     ├── PortError            a port item that cannot be read
     ├── WireError            bytes that can never become a fact (code: a ``wire.fault.Fault``)
+    │   └── HttpError        an HTTP message that is refused (status: what to answer)
     ├── CatalogError         an unknown requirement, cloud or parameter
     ├── PolicyError          every problem of a policy at once
     ├── ResolveError         a name that has no address now    (code: resolve_failed)
@@ -18,6 +19,11 @@ Every error has a stable ``code`` and may carry a ``hint``: what to write or do 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class EgressproxyError(Exception):
@@ -60,10 +66,51 @@ class WireError(EgressproxyError):
     code = "malformed"
 
 
+@dataclass(frozen=True, slots=True)
+class ParameterProblem:
+    """One thing wrong with what a requirement was given.
+
+    ``parameter`` is the key to point at: a parameter's name, ``via``, ``cloud``, or empty where it
+    is the requirement itself.
+    """
+
+    parameter: str
+    what: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what} (hint: {self.hint})" if self.hint else self.what
+
+
+class HttpError(WireError):
+    """An HTTP message that is refused; ``status`` is the status code to answer with."""
+
+    def __init__(self, message: str, *, hint: str = "", code: str, status: int) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.status = status
+
+
 class CatalogError(EgressproxyError):
-    """A requirement, cloud or parameter that the catalog does not have."""
+    """A requirement, cloud or parameter that the catalog does not have.
+
+    ``problems`` holds each on its own where one call found several.
+    """
 
     code = "catalog"
+
+    def __init__(
+        self, message: str, *, hint: str = "", problems: tuple[ParameterProblem, ...] = ()
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = problems or (ParameterProblem("", message, hint),)
+
+    @classmethod
+    def of(cls, subject: str, problems: tuple[ParameterProblem, ...]) -> CatalogError:
+        """One error that says every problem of ``subject``; ``problems`` has at least one."""
+        if len(problems) == 1:
+            only = problems[0]
+            return cls(f"{subject}: {only.what}", hint=only.hint, problems=problems)
+        return cls(f"{subject}: " + "; ".join(map(str, problems)), problems=problems)
 
 
 class ResolveError(EgressproxyError):
@@ -101,3 +148,9 @@ class PolicyError(EgressproxyError):
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
+
+
+def nearest(word: str, known: Iterable[str], *, count: int = 2) -> str:
+    """A hint ``did you mean …?`` from the known words that are near, or an empty text."""
+    near = get_close_matches(word, list(known), n=count, cutoff=0.6)
+    return f"did you mean {' or '.join(near)}?" if near else ""

@@ -20,3 +20,4 @@ class Fault(StrEnum):
     AMBIGUOUS_REQUEST = "ambiguous_request"
     HEAD_TOO_LARGE = "head_too_large"
     H2C_REFUSED = "h2c_refused"
+    HOST_MISMATCH = "host_mismatch"
