@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from egressproxy.errors import InvalidNameError
 from egressproxy.names import DnsName, is_ip_literal
 
-ACCEPTED = {
+ACCEPTED: dict[str, tuple[str | bytes, str]] = {
     "plain": ("mcr.microsoft.com", "mcr.microsoft.com"),
     "upper case": ("MCR.Microsoft.COM", "mcr.microsoft.com"),
     "trailing dot": ("mcr.microsoft.com.", "mcr.microsoft.com"),
@@ -30,7 +30,7 @@ ACCEPTED = {
     "ASCII bytes": (b"Example.com", "example.com"),
 }
 
-REFUSED = {
+REFUSED: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", "invalid_name"),
     "only a dot": (".", "invalid_name"),
     "leading dot": (".example.com", "invalid_name"),

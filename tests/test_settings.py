@@ -19,7 +19,7 @@ def test_range(name: str) -> None:
     kind = type(getattr(Settings(), name))
     assert metadata["help"]
     for edge in (metadata["low"], metadata["high"]):
-        assert Settings(**{name: kind(edge)})
+        assert getattr(Settings(**{name: kind(edge)}), name) == edge
     outside: dict[str, Any] = {name: metadata["high"] * 2 + 1}
     with pytest.raises(ServiceError, match=name):
         Settings(**outside)
