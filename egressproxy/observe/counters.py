@@ -107,8 +107,8 @@ class Layout:
 LAYOUT: Final = Layout()
 
 # Cells of the per-flow methods, as plain integers.
-_ACTIVE: Final[dict[str, int]] = {**LAYOUT.active}
-_LOOKUPS: Final[dict[str, int]] = {**LAYOUT.lookups}
+_ACTIVE: Final[dict[str, int]] = {plane.value: cell for plane, cell in LAYOUT.active.items()}
+_LOOKUPS: Final[dict[str, int]] = {key.value: cell for key, cell in LAYOUT.lookups.items()}
 _UP: Final = LAYOUT.bytes_up
 _DOWN: Final = LAYOUT.bytes_down
 _HELLO: Final = LAYOUT.hello
