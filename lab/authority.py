@@ -52,7 +52,10 @@ class Authority:
             .sign(self.key, hashes.SHA256())
         )
         path = self.directory / f"{stem}.pem"
-        path.write_bytes(_key_pem(key) + certificate.public_bytes(serialization.Encoding.PEM))
+        # The CA goes along in the chain: Chromium is told to trust it by its key.
+        chain = [certificate, self.certificate]
+        pem = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in chain)
+        path.write_bytes(_key_pem(key) + pem)
         return path
 
 

@@ -73,19 +73,34 @@ def client(
     environment: Mapping[str, str] | None = None,
     timeout_s: float = 20.0,
 ) -> Finished:
-    """Run a client inside to its end, at most ``timeout_s``."""
+    """Run a client inside to its end, at most ``timeout_s``.
+
+    Its stdin stays open after the given text: gnutls-cli and nc leave at its end, the answer unread.
+    """
+    theirs, ours = os.pipe()
+    try:
+        os.write(ours, stdin.encode())
+        return _run_client(namespace.argv(*argv), theirs, environment or {}, timeout_s)
+    finally:
+        os.close(theirs)
+        os.close(ours)
+
+
+def _run_client(
+    argv: Sequence[str], stdin: int, environment: Mapping[str, str], timeout_s: float
+) -> Finished:
     with subprocess.Popen(
-        namespace.argv(*argv),
-        stdin=subprocess.PIPE,
+        argv,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, **environment},
         text=True,
         errors="replace",
         start_new_session=True,
     ) as process:
         try:
-            out, err = process.communicate(stdin, timeout=timeout_s)
+            out, err = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
