@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from egressproxy.catalog.loader import load_catalog
 from egressproxy.catalog.model import CLOUDS, Catalog, Condition, ExpandedRow, Requirement, Row
-from egressproxy.catalog.parameters import PARAMETERS, Value, read_value
+from egressproxy.catalog.parameters import PARAMETERS, read_value
 from egressproxy.catalog.templates import expression, parameters_of, placeholders
 from egressproxy.errors import CatalogError, ParameterProblem, nearest
 from egressproxy.patterns import Pattern, parse_pattern
@@ -15,6 +15,8 @@ from egressproxy.patterns import Pattern, parse_pattern
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from ipaddress import IPv4Network, IPv6Network
+
+    from egressproxy.catalog.parameters import Value
 
 
 def expand(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Final, TypeVar, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -191,7 +191,7 @@ class _Spread:
                 id=f"{written.id}#{row.id.partition('#')[2]}",
                 requirement=written.id,
                 kind=Kind(written.kind),
-                section=f"{_of(written.section, cast('Cloud', row.cloud))}, which refers to: {row.section}",
+                section=f"{written.title}, which refers to: {row.section}",
             )
 
 
