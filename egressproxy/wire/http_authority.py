@@ -1,8 +1,8 @@
 """Whom a request is for: ``host[:port]`` of Host, absolute-form and CONNECT (RFC 9110 section 7.2).
 
-One reading only: ``host`` is a DNS name or a canonical IP literal; lists, userinfo, percent-encoding,
-zone identifiers, IPvFuture, an empty port and every other text that two readers could take
-differently raise.
+One reading only: ``host`` is a DNS name or a canonical IP literal. Lists, userinfo,
+percent-encoding, zone identifiers, IPvFuture, an empty port and every other text that two readers
+could take differently raise.
 """
 
 from __future__ import annotations
