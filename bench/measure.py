@@ -1,0 +1,129 @@
+"""One measurement of one data plane: load on one core, and what the hub's core had left.
+
+CPU a transaction is what a lowest-priority spinner on the hub's core could not have, softirq
+included: ``(1 - counted / counted when idle) x seconds / transactions``. The idle rate is taken
+just before each measurement, because shared machines drift by tens of percent within seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import subprocess
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bench.network import HUB_CPU, LOAD_CPU, PORT, SERVER, Network
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.peers import Peer
+    from lab.namespaces import Namespace
+
+_CALIBRATION_S: Final = 0.4
+_LIMIT_S: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """``value`` in the unit of the measure; ``rate`` is transactions or octets a second."""
+
+    value: float
+    rate: float
+    p50_us: float = 0.0
+    p99_us: float = 0.0
+
+
+class Bench:
+    """The load generator, its server and the spinner, on their cores."""
+
+    def __init__(self, network: Network, load: Path, directory: Path) -> None:
+        self._network = network
+        self._load = load
+        self._spin = directory / "spin"
+        self._hellos = {name: directory / f"{name}.hello" for name in ("allowed", "denied")}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Bench:
+        argv = [str(self._load), "spin", str(self._spin)]
+        self._stack.enter_context(_process(["taskset", "-c", str(HUB_CPU), *argv]))
+        serve = self._argv(self._network.server, "serve", "allowed")
+        server = self._stack.enter_context(_process(serve))
+        assert server.stdout is not None
+        server.stdout.readline()
+        view = self._stack.enter_context(self._spin.open("rb"))
+        self._counter = mmap.mmap(view.fileno(), 8, prot=mmap.PROT_READ)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def connections(self, count: int, *, concurrency: int = 64, hello: str = "allowed") -> Result:
+        """``value`` is hub microseconds a transaction; ``rate`` transactions a second."""
+        mode = "small" if hello == "allowed" else "denied"
+        busy_s, found = self._loaded(mode, hello, str(count), str(concurrency))
+        return Result(
+            busy_s / found["done"] * 1e6,
+            found["done"] / found["seconds"],
+            found["p50_us"],
+            found["p99_us"],
+        )
+
+    def bulk(self, connections: int, octets: int) -> Result:
+        """``value`` is hub microseconds a megabyte; ``rate`` octets a second."""
+        busy_s, found = self._loaded("bulk", "allowed", str(connections), str(octets))
+        return Result(busy_s / found["bytes"] * 1e12, found["bytes"] / found["seconds"])
+
+    def idle_tunnels(self, peer: Peer, count: int) -> Result:
+        """``value`` is private octets an idle tunnel of the data plane's processes."""
+        before = peer.private_bytes()
+        argv = self._argv(self._network.client, "idle", "allowed", str(count))
+        with _process(argv) as client:
+            assert client.stdout is not None
+            if client.stdout.readline().strip() != b"ready":
+                raise RuntimeError(f"{peer.name}: the idle tunnels did not come up")
+            held = peer.private_bytes()
+        return Result((held - before) / count, count)
+
+    def _loaded(self, mode: str, hello: str, *more: str) -> tuple[float, dict[str, float]]:
+        idle_rate = self._idle_rate()
+        argv = self._argv(self._network.client, mode, hello, *more)
+        start, started = self._count(), time.monotonic()
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=_LIMIT_S)
+        seconds, counted = time.monotonic() - started, self._count() - start
+        if done.returncode:
+            raise RuntimeError(f"load {mode}: {done.stdout}{done.stderr}")
+        found: dict[str, float] = json.loads(done.stdout)
+        return seconds * (1 - counted / seconds / idle_rate), found
+
+    def _idle_rate(self) -> float:
+        start, started = self._count(), time.monotonic()
+        time.sleep(_CALIBRATION_S)  # the measurement itself: what an idle core counts
+        return (self._count() - start) / (time.monotonic() - started)
+
+    def _count(self) -> int:
+        return int.from_bytes(self._counter[:8], "little")
+
+    def _argv(self, namespace: Namespace, mode: str, hello: str, *more: str) -> list[str]:
+        inside = [
+            "nsenter",
+            f"--net={namespace.path}",
+            "taskset",
+            "-c",
+            str(LOAD_CPU),
+            str(self._load),
+        ]
+        return [*inside, mode, SERVER, str(PORT), str(self._hellos[hello]), *more]
+
+
+@contextmanager
+def _process(argv: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
