@@ -6,6 +6,7 @@
     ├── InvalidNameError     a text that is no host name       (code: invalid_name | ip_literal)
     ├── PatternError         a pattern outside the three forms
     ├── PortError            a port item that cannot be read
+    ├── AddressError         a text that is no address range or source group
     ├── WireError            bytes that can never become a fact (code: a ``wire.fault.Fault``)
     │   └── HttpError        an HTTP message that is refused (status: what to answer)
     ├── CatalogError         an unknown requirement, cloud or parameter
@@ -58,6 +59,12 @@ class PortError(EgressproxyError):
     """A port item that cannot be read."""
 
     code = "invalid_port"
+
+
+class AddressError(EgressproxyError):
+    """A text that is no address range, no source group, or a range that may not be listed."""
+
+    code = "invalid_address"
 
 
 class WireError(EgressproxyError):
