@@ -83,6 +83,8 @@ class Reason(StrEnum):
     """Action ``error``: no address of an allowed name accepted the connection."""
     DIAL_TIMEOUT = "dial_timeout"
     """Action ``error``: no address of an allowed name answered in time."""
+    INTERNAL_ERROR = "internal_error"
+    """Action ``error``: a defect of this gateway; the flow was closed, the log has a traceback."""
 
 
 AUDITABLE = frozenset(
