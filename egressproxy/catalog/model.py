@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from egressproxy.catalog.parameters import PARAMETERS, ParameterKind
 from egressproxy.errors import CatalogError, nearest
 
 if TYPE_CHECKING:
@@ -45,18 +46,19 @@ class Condition:
     value: str | bool
 
     def __str__(self) -> str:
-        match self.value:
-            case True:
-                return f"{self.parameter} is set"
-            case False:
-                return f"{self.parameter} is not set"
-            case value:
-                return f"{self.parameter}: {value}"
+        if isinstance(self.value, str):
+            return f"{self.parameter} is {self.value}"
+        if PARAMETERS[self.parameter].kind is ParameterKind.FLAG:
+            return f"{self.parameter} is {str(self.value).lower()}"
+        return f"{self.parameter} is given" if self.value else f"{self.parameter} is not given"
 
 
 @dataclass(frozen=True, slots=True)
 class Exemption:
-    """When a row's cloud does not need it; ``flag`` is a parameter that leaves the row out."""
+    """When a row's cloud does not need it; ``flag`` is a parameter that leaves the row out.
+
+    ``text`` goes on from "not needed": "in private clusters".
+    """
 
     text: str
     flag: str | None = None
