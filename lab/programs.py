@@ -75,7 +75,8 @@ def client(
 ) -> Finished:
     """Run a client inside to its end, at most ``timeout_s``.
 
-    Its stdin stays open after the given text: gnutls-cli and nc leave at its end, the answer unread.
+    Its stdin stays open after the given text: gnutls-cli and nc leave at its
+    end, the answer unread.
     """
     theirs, ours = os.pipe()
     try:

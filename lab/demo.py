@@ -1,0 +1,82 @@
+"""``python -m lab.demo``: the whole gateway on this machine, with real clients.
+
+As root, or where user namespaces are allowed, the network is three namespaces; else the explicit
+plane on loopback shows what can be shown.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from lab import loopback_demo, scenes
+from lab.firewall import Mode
+from lab.gateway import gateway
+from lab.namespaces import LabError
+from lab.network import network
+from lab.programs import how_to_install, missing
+from lab.stage import Stage
+
+_INSIDE: Final = "EGRESSPROXY_LAB_USER_NAMESPACE"
+_NEEDED: Final = ("ip", "nft", "nsenter")
+# A mount namespace with a /run of its own is where ip-netns(8) keeps its names without being root.
+_ENTER: Final = ("unshare", "--user", "--map-root-user", "--mount", "--net")
+_MOUNT_RUN: Final = 'mount -t tmpfs lab /run && exec "$@"'
+_PICTURE: Final = """\
+Three network namespaces on this machine, IPv4 and IPv6; nothing leaves them:
+
+  spoke 10.240.0.4  ──▶  hub 10.240.0.1: egressproxy and nftables  ──▶  internet
+  (an AKS node)          (the appliance, default route of the spoke)    (the lab's own servers)
+"""
+
+
+def main() -> int:
+    """Run the demo; returns 0 where every expectation held."""
+    if os.geteuid() == 0:
+        return _on_the_network()
+    if _user_namespaces_work():
+        return _in_user_namespace()
+    return loopback_demo.main(Stage())
+
+
+def _on_the_network() -> int:
+    stage = Stage()
+    lacking = missing(*_NEEDED)
+    if lacking:
+        stage.say(f"Missing: {', '.join(lacking)}. Install with: {how_to_install(lacking)}")
+        return 2
+    stage.say(_PICTURE)
+    with tempfile.TemporaryDirectory(prefix="egressproxy-lab-") as directory:
+        try:
+            with (
+                network(Path(directory)) as lab,
+                gateway(lab, scenes.POLICY, mode=Mode.REDIRECT) as running,
+            ):
+                play = scenes.Play(stage, running)
+                for scene in scenes.ALL:
+                    scene(play)
+        except LabError as error:
+            stage.say(f"The lab could not be built: {error}")
+            return 2
+    return stage.curtain()
+
+
+def _user_namespaces_work() -> bool:
+    if os.environ.get(_INSIDE) or missing(*_NEEDED) or shutil.which("unshare") is None:
+        return False
+    probe = (*_ENTER, "sh", "-c", _MOUNT_RUN, "sh", "nft", "list", "ruleset")
+    return subprocess.run(probe, capture_output=True).returncode == 0
+
+
+def _in_user_namespace() -> int:
+    argv = (*_ENTER, "sh", "-c", _MOUNT_RUN, "sh", sys.executable, "-m", "lab.demo")
+    return subprocess.run(argv, env={**os.environ, _INSIDE: "1"}).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

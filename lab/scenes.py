@@ -1,0 +1,285 @@
+"""The scenes of the demo: each shows one promise with a real client, and checks it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from lab import flow_table, policies, registry, sites
+from lab.programs import Finished, client, how_to_install, missing
+from lab.tls_client import Offer, alert_of, open_tls
+
+if TYPE_CHECKING:
+    from lab.gateway import Gateway
+    from lab.stage import Stage
+    from lab.tls_client import TlsClient
+
+RULES: Final = """\
+  - {name: no-gists, action: deny, to: [gist.github.com], ports: [https, http]}
+"""
+REQUIREMENTS: Final = (policies.CORE, policies.DNS, policies.API_SERVER, policies.REGISTRY)
+POLICY: Final = policies.policy(*REQUIREMENTS, rules=RULES)
+_GITHUB: Final = "  - {name: github, to: [github.com], ports: [https]}\n"
+POLICY_WITH_GITHUB: Final = policies.policy(*REQUIREMENTS, rules=RULES + _GITHUB)
+BROKEN: Final = POLICY.replace("aks/core", "aks/cor")
+
+_MONITOR: Final = "lab.ods.opinsights.azure.com"
+_CALL: Final = ("curl", "-sS", "--max-time", "10")
+_PROBE_PAUSE_S: Final = 0.002
+_ENFORCED_WITHIN_S: Final = 5.0
+_TARGET_MS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """What every scene needs."""
+
+    stage: Stage
+    gateway: Gateway
+
+    def run(self, *argv: str, stdin: str = "", shown: tuple[str, ...] = ()) -> Finished:
+        """Run a client in the spoke, showing the command and what it said."""
+        self.stage.command(shown or argv)
+        lab = self.gateway.lab
+        done = client(lab.net.spoke, *argv, stdin=stdin, environment=lab.trust)
+        self.stage.said(done.text)
+        return done
+
+    def has(self, *programs: str) -> bool:
+        """Whether these programs are there; where not, the audience is told."""
+        lacking = missing(*programs)
+        if lacking:
+            self.stage.skip(" and ".join(lacking), f"not installed ({how_to_install(lacking)})")
+        return not lacking
+
+    def expect(self, action: str, reason: str, *, skip: int, **fields: Any) -> None:
+        """Check that the gateway recorded this, and say it in a sentence."""
+        try:
+            record = self.gateway.record(skip=skip, action=action, reason=reason, **fields)
+        except TimeoutError as error:
+            self.stage.check(False, f"{action} ({reason}) in the flow log", str(error))
+            return
+        self.stage.check(True, sentence(record))
+
+    def tls(self, address: str, offer: Offer) -> TlsClient:
+        """A connection from the spoke with the ClientHello sent."""
+        lab = self.gateway.lab
+        return open_tls(lab.net.spoke.connect(address, 443), offer, lab.authority.ca_file)
+
+    def is_allowed(self, name: str) -> bool:
+        """Whether a name gets through at this moment: a ClientHello is answered by a server."""
+        with self.tls(sites.addresses_of(name)[0], Offer(name)) as probe:
+            return alert_of(probe.connection.recv(4096)) is None
+
+
+def sentence(record: dict[str, Any]) -> str:
+    """A flow record in words."""
+    what = record["name"] or f"{record['dst_ip']}:{record['dst_port']}"
+    if record["action"] == "allow":
+        carried = f", ALPN {' '.join(record['alpn'])} untouched" if record["alpn"] else ""
+        return f"allowed: {what} by {record['rule']}{carried}, dialled {record['dialled_ip']}"
+    by = f" by {record['rule']}" if record["rule"] else ""
+    note = f"; note: {record['note']}" if record["note"] else ""
+    return f"refused: {what}, reason {record['reason']}{by}{note}"
+
+
+def names(play: Play) -> None:
+    """Allowed and refused by name, over TLS and HTTP."""
+    play.stage.scene(
+        "1. What AKS needs passes, everything else is refused with a reason",
+        "The policy has aks/core, aks/custom-dns, aks/api-server and acr, and one rule that denies"
+        " gist.github.com.\nEvery command runs in the spoke, whose default route is the gateway; no"
+        " client is told of a proxy.",
+    )
+    if not play.has("curl"):
+        return
+    mark = play.gateway.records.mark()
+    play.run(*_CALL, "https://mcr.microsoft.com/")
+    play.expect("allow", "rule", skip=mark, name="mcr.microsoft.com")
+    play.run(*_CALL, "-6", "https://login.microsoftonline.com/")
+    play.expect("allow", "rule", skip=mark, name="login.microsoftonline.com")
+    play.run(*_CALL, "https://example.com/")
+    play.expect("deny", "default_deny", skip=mark, name="example.com")
+    done = play.run(*_CALL, "http://example.com/")
+    play.expect("deny", "default_deny", skip=mark, name="example.com", protocol="http")
+    play.stage.check("default_deny" in done.stdout, "the 403 itself names the reason")
+    play.run(*_CALL, "https://gist.github.com/")
+    play.expect("deny", "rule", skip=mark, name="gist.github.com")
+    play.stage.say("\n  Denied names that the catalog knows carry a note:")
+    for name in ("md-1.blob.storage.azure.net", "umsa1.blob.core.windows.net", _MONITOR):
+        play.run(*_CALL, f"https://{name}/")
+        play.expect("deny", "default_deny", skip=mark, name=name)
+
+
+def api_server(play: Play) -> None:
+    """The API server by address without SNI: pass 1; elsewhere a missing SNI is refused."""
+    four = sites.API_SERVER.addresses[0]
+    play.stage.scene(
+        "2. Pods call the API server by its address, without a name",
+        "aks/api-server is a network rule: the kernel forwards it and no name is asked for."
+        "\nWithout a name to any other address there is nothing to judge by.",
+    )
+    if not play.has("openssl"):
+        return
+    mark = play.gateway.records.mark()
+    connect = ("openssl", "s_client", "-brief", "-noservername", "-connect")
+    done = play.run(*connect, f"{four}:443", stdin="Q\n")
+    established = "CONNECTION ESTABLISHED" in done.text
+    play.stage.check(established, f"allowed: {four}:443 without SNI, by aks/api-server", done.text)
+    elsewhere = sites.ELSEWHERE.addresses[0]
+    play.run(*connect, f"{elsewhere}:443", stdin="Q\n")
+    play.expect("deny", "no_sni", skip=mark, dst_ip=elsewhere)
+
+
+def konnectivity(play: Play) -> None:
+    """ALPN and every other byte of the hello arrive as they were sent."""
+    play.stage.scene(
+        "3. konnectivity: the ClientHello arrives byte for byte",
+        "Its agent offers ALPN konnectivity and h2; a gateway that edits ALPN or ends TLS breaks"
+        " kubectl logs and exec.",
+    )
+    offer = Offer(sites.CLUSTER, ("konnectivity", "h2"))
+    with play.tls(sites.ELSEWHERE.addresses[0], offer) as agent:
+        chosen = agent.handshake()
+        seen = json.loads(agent.read_line())
+    arrived = bytes.fromhex(seen["hello"])
+    sent = hashlib.sha256(agent.hello).hexdigest()
+    play.stage.say(f"    sent     {len(agent.hello)} bytes, SHA-256 {sent}")
+    play.stage.say(
+        f"    arrived  {len(arrived)} bytes, SHA-256 {hashlib.sha256(arrived).hexdigest()}"
+    )
+    play.stage.check(arrived == agent.hello, "the server got exactly the bytes that were sent")
+    play.stage.check(chosen == "konnectivity", f"the server chose ALPN {chosen}")
+    play.stage.check(
+        seen["local"] in sites.API_SERVER.addresses,
+        "the connection was made to another address and went to the name's own: "
+        f"{seen['local']} instead of {sites.ELSEWHERE.addresses[0]}",
+    )
+
+
+def image_pull(play: Play) -> None:
+    """A pull from a registry that redirects its blobs to a second name."""
+    play.stage.scene(
+        "4. An image pull from a registry with a dedicated data endpoint",
+        f"As ACR does, {sites.REGISTRY} redirects every blob to {sites.REGISTRY_DATA}; the"
+        " requirement acr allows both.",
+    )
+    if not play.has("skopeo", "docker-registry"):
+        return
+    mark = play.gateway.records.mark()
+    target = play.gateway.lab.directory / "pulled"
+    source = f"docker://{sites.REGISTRY}/{registry.IMAGE}"
+    copy = ("skopeo", "--insecure-policy", "copy", source)
+    done = play.run(*copy, f"dir:{target}", shown=("skopeo", "copy", source, "dir:pulled"))
+    whole = any(path.stat().st_size > registry.LAYER_BYTES for path in target.glob("*"))
+    play.stage.check(done.code == 0 and whole, "the image was pulled, its layer whole", done.text)
+    for name in (sites.REGISTRY, sites.REGISTRY_DATA):
+        play.expect("allow", "rule", skip=mark, name=name)
+    other = "docker://otherregistry.azurecr.io/lab/hello:1"
+    copy = ("skopeo", "--insecure-policy", "copy", other)
+    play.run(*copy, f"dir:{target}-other", shown=("skopeo", "copy", other, "dir:pulled"))
+    play.expect("deny", "default_deny", skip=mark, name="otherregistry.azurecr.io")
+
+
+def policy_edit(play: Play) -> None:
+    """An edit is enforced at once while a tunnel stays up; a broken edit changes nothing."""
+    play.stage.scene(
+        "5. A policy edit takes effect while a tunnel stays up",
+        "A konnectivity tunnel is held open. The policy file gets a rule for github.com, loses it"
+        " again,\nand is then broken; nobody restarts anything.",
+    )
+    gateway = play.gateway
+    offer = Offer(sites.CLUSTER, ("konnectivity", "h2"))
+    with play.tls(sites.ELSEWHERE.addresses[0], offer) as tunnel:
+        tunnel.handshake()
+        tunnel.read_line()
+        play.stage.check(not play.is_allowed("github.com"), "github.com is refused before the edit")
+        started = gateway.write_policy(POLICY_WITH_GITHUB)
+        _report(play, "github.com is allowed", _enforced(play, allowed=True, started=started))
+        with play.tls(sites.ELSEWHERE.addresses[0], Offer("github.com")) as github:
+            github.handshake()
+            started = gateway.write_policy(POLICY)
+            revoked_ms = _closed_after(github, started)
+        _report(play, "github.com is refused again", _enforced(play, False, started))
+        _report(play, "the open flow to github.com was closed (revoked)", revoked_ms)
+        tunnel.send(b"still here?")
+        play.stage.check(tunnel.read(64) == b"still here?", "the tunnel never noticed")
+        gateway.write_policy(BROKEN)
+        play.stage.say("\n  A typo in the file (aks/cor for aks/core):")
+        play.stage.check(_refusal_logged(play), "refused, and the old policy stays in force")
+        play.stage.check(play.is_allowed("mcr.microsoft.com"), "mcr.microsoft.com still passes")
+        gateway.apply_policy(POLICY)
+
+
+def explicit(play: Play) -> None:
+    """The same policy for clients that are told of the proxy."""
+    play.stage.scene(
+        "6. The explicit plane: clients that know their proxy",
+        "CONNECT is judged by its name, and the SNI inside must be the same.",
+    )
+    if not play.has("curl"):
+        return
+    mark = play.gateway.records.mark()
+    proxied = (*_CALL, "-x", play.gateway.explicit)
+    play.run(*proxied, "https://mcr.microsoft.com/")
+    play.expect("allow", "rule", skip=mark, name="mcr.microsoft.com", plane="explicit")
+    play.run(*proxied, "http://example.com/")
+    play.expect("deny", "default_deny", skip=mark, name="example.com", plane="explicit")
+    play.run(
+        *proxied, "--connect-to", "github.com:443:mcr.microsoft.com:443", "https://github.com/"
+    )
+    play.expect("deny", "host_mismatch", skip=mark, name="github.com")
+
+
+def deny_log(play: Play) -> None:
+    """Everything that was refused, as a table."""
+    records = play.gateway.records.read()
+    play.stage.table("Deny log", flow_table.COLUMNS, flow_table.rows(records))
+
+
+ALL: Final = (names, api_server, konnectivity, image_pull, policy_edit, explicit, deny_log)
+
+
+def _report(play: Play, claim: str, elapsed_ms: float | None) -> None:
+    if elapsed_ms is None:
+        play.stage.check(False, claim, "not within 5 s of the write")
+        return
+    text = f"{claim} {elapsed_ms:.0f} ms after the file was written"
+    play.stage.check(True, text)
+
+
+def _enforced(play: Play, allowed: bool, started: float) -> float | None:
+    """Milliseconds from ``started`` until github.com is judged anew."""
+    while (elapsed := time.monotonic() - started) < _ENFORCED_WITHIN_S:
+        if play.is_allowed("github.com") is allowed:
+            return 1000 * (time.monotonic() - started)
+        time.sleep(_PROBE_PAUSE_S)
+    return None if elapsed else 0.0
+
+
+def _closed_after(held: TlsClient, started: float) -> float | None:
+    held.connection.settimeout(_ENFORCED_WITHIN_S)
+    try:
+        while held.connection.recv(4096):
+            pass
+    except TimeoutError:
+        return None
+    except ConnectionError:
+        pass
+    return 1000 * (time.monotonic() - started)
+
+
+def _refusal_logged(play: Play) -> bool:
+    """Whether the gateway says what is wrong with the file; what it says is shown."""
+    log = play.gateway.service_log
+    deadline = time.monotonic() + _ENFORCED_WITHIN_S
+    while time.monotonic() < deadline:
+        said = [line for line in log.read_text().splitlines() if "aks/cor" in line]
+        if said:
+            play.stage.said(said[-1])
+            return True
+        time.sleep(_PROBE_PAUSE_S)
+    return False
