@@ -88,8 +88,9 @@ class SendUpstream:
 class Dial:
     """Connect; then call ``upstream_connected`` or ``upstream_failed`` with the same number.
 
-    ``authority`` is ``None``, or has no name, only for an audited flow without a name: the client's
-    original destination is dialled, through the guard. ``verdict.rule`` carries what dialling needs.
+    ``authority`` is ``None``, or has no name, only for a flow without a name that audit or pass 1
+    allowed: the client's original destination is dialled (explicit plane: ``authority.address``),
+    through the guard. ``verdict.rule`` carries what dialling needs.
     """
 
     upstream: int
@@ -134,7 +135,8 @@ class CloseClient:
 class Tunnel:
     """From here on relay raw bytes both ways (websocket); the session is over.
 
-    The engine goes on counting in ``record`` and finishes it itself.
+    An end of input that the client has sent already is for the engine to pass on. It goes on
+    counting in ``record`` and finishes it itself.
     """
 
     upstream: int

@@ -149,7 +149,10 @@ class Downstream:
                 return BodyPart(b"".join(pieces), None)
 
     def send_head(self, head: ResponseHead, *, close: bool) -> list[bytes]:
-        """A response head or an interim response, with the framing this client understands."""
+        """A response head or an interim one, with the framing that this client understands.
+
+        HTTP/1.0 clients get no interim responses (RFC 9110 section 15.2): nothing is returned.
+        """
         fields = [*head.fields]
         if head.status == 101:
             fields += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
@@ -157,6 +160,8 @@ class Downstream:
             fields.append((b"Connection", b"close"))
         event: h11.Event
         if head.is_interim:
+            if self._connection.their_http_version == b"1.0":
+                return []
             event = h11.InformationalResponse(
                 status_code=head.status, headers=fields, reason=head.reason
             )

@@ -15,7 +15,7 @@ CONNECT_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _MAX_PEER_TEXT: Final = 300
 _MAX_OWN_TEXT: Final = 400
 
-_VERBS: Final = {403: "denies"}
+_VERBS: Final = {403: "denies", 502: "cannot reach", 504: "cannot reach"}
 
 
 class _Words(NamedTuple):
@@ -151,7 +151,7 @@ def refusal(
     }
     if host and words.advice is _ASK:
         facts["check"] = f"egressproxy check {facts['host']}"
-    title = f"egressproxy {_VERBS.get(status, 'cannot serve')} {facts['host'] or 'this request'}"
+    title = f"egressproxy {_VERBS.get(status, 'refuses')} {facts['host'] or 'this request'}"
     is_json = b"json" in accept.lower()
     body = _json(title, facts) if is_json else _text(title, facts)
     kind = "application/json" if is_json else "text/plain; charset=utf-8"

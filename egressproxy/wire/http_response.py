@@ -109,7 +109,7 @@ class Upstream:
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes from the upstream; never empty."""
         self._has_answered = True
-        self._connection.receive_data(bytes(data))
+        self._connection.receive_data(data)  # type: ignore[arg-type]  # copied by += at once
 
     def feed_eof(self) -> None:
         """The upstream closed its sending half: the end of a response framed by close."""
