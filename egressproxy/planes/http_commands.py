@@ -135,8 +135,8 @@ class CloseClient:
 class Tunnel:
     """From here on relay raw bytes both ways (websocket); the session is over.
 
-    An end of input that the client has sent already is for the engine to pass on. It goes on
-    counting in ``record`` and finishes it itself.
+    An end of input that the client has sent already is for the engine to pass on, and it goes
+    on counting in ``record`` and finishes it itself.
     """
 
     upstream: int

@@ -275,7 +275,7 @@ class Exchanges:
         status: int = 403,
         detail: str = "",
     ) -> None:
-        self._close_upstream(reset=True)
+        self._close_upstream(reset=self._exchange is not None)
         self._records.deny(authority, verdict, CloseReason.REFUSED)
         self._records.finish(CloseReason.REFUSED)
         page = _page(status, verdict.reason, head, rule=verdict.rule_id or "", detail=detail)

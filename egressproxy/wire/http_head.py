@@ -20,12 +20,16 @@ _END: Final = b"\r\n\r\n"
 
 
 class RawHead(NamedTuple):
-    """The lines of a head, proven unambiguous; ``fields`` are (lower-case name, value)."""
+    """The lines of a head, proven unambiguous.
+
+    ``fields`` are (name as written, value) in order, ``values`` the same by lower-case name.
+    """
 
     method: bytes
     target: bytes
     version: bytes
     fields: list[tuple[bytes, bytes]]
+    values: dict[bytes, list[bytes]]
 
 
 def ambiguous(message: str, hint: str = "", *, status: int = 400) -> HttpError:
@@ -101,7 +105,11 @@ def split_head(head: bytes) -> RawHead:
             status=431,
         )
     method, target, version = _request_line(lines[0])
-    return RawHead(method, target, version, [_field(line) for line in lines[1:]])
+    fields = [_field(line) for line in lines[1:]]
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in fields:
+        values.setdefault(name.lower(), []).append(value)
+    return RawHead(method, target, version, fields, values)
 
 
 def _request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
@@ -132,4 +140,4 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
         raise ambiguous(
             "a header line that is not: name, colon, value", "no space before the colon"
         )
-    return name.lower(), value.strip(b" \t")
+    return name, value.strip(b" \t")

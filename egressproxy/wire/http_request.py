@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _HTTP_PORT: Final = 80
 _MAX_LENGTH_DIGITS: Final = 18  # below 2**63, the smallest bound among servers
 _CONNECT: Final = b"CONNECT "
-_SINGLE: Final = (b"host", b"content-length", b"transfer-encoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +107,15 @@ def parse_connect(
     if raw.method != b"CONNECT":
         raise ambiguous("a request that is not CONNECT")
     authority, _ = parse_authority(raw.target, None)
-    hosts = _single(raw)
-    if raw.version == b"1.1" and b"host" not in hosts:
+    host = _single(raw, b"host")
+    if raw.version == b"1.1" and host is None:
         raise ambiguous("no Host field", "RFC 9112 section 3.2")
-    if b"host" in hosts:
-        _check_same(authority, parse_authority(hosts[b"host"], authority.port)[0])
-    if hosts.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in hosts:
+    if host is not None:
+        _check_same(authority, parse_authority(host, authority.port)[0])
+    content_length, is_chunked = _framing(raw)
+    if content_length or is_chunked:
         raise ambiguous("a CONNECT with a body")
-    return ConnectHead(authority, _values(raw, b"accept"), size)
+    return ConnectHead(authority, b", ".join(raw.values.get(b"accept", ())), size)
 
 
 def read_request_head(raw: RawHead, port: int | None) -> RequestHead:
@@ -129,14 +129,13 @@ def read_request_head(raw: RawHead, port: int | None) -> RequestHead:
     Raises:
         HttpError: with the status to answer.
     """
-    single = _single(raw)
-    connection = tokens(value for name, value in raw.fields if name == b"connection")
+    connection = tokens(raw.values.get(b"connection", ()))
     if not NEVER_NOMINATED.isdisjoint(connection):
         raise ambiguous("a Connection field that names Host or a framing field")
     if raw.method == b"CONNECT":
         raise _connect_here(port)
-    authority, host, target = _target(raw, single, port)
-    content_length, is_chunked = _framing(raw, single)
+    authority, host, target = _target(raw, port)
+    content_length, is_chunked = _framing(raw)
     upgrade = _upgrade(raw)
     http_1_1 = raw.version == b"1.1"
     return RequestHead(
@@ -154,34 +153,28 @@ def read_request_head(raw: RawHead, port: int | None) -> RequestHead:
         and raw.method == b"GET"
         and not content_length
         and not is_chunked,
-        accept=_values(raw, b"accept"),
+        accept=b", ".join(raw.values.get(b"accept", ())),
     )
 
 
-def _single(raw: RawHead) -> dict[bytes, bytes]:
-    found: dict[bytes, bytes] = {}
-    for name, value in raw.fields:
-        if name in _SINGLE:
-            if name in found:
-                raise ambiguous(f"more than one {name.decode()} field")
-            found[name] = value
-    return found
+def _single(raw: RawHead, name: bytes) -> bytes | None:
+    values = raw.values.get(name)
+    if values is None:
+        return None
+    if len(values) > 1:
+        raise ambiguous(f"more than one {name.decode()} field")
+    return values[0]
 
 
-def _values(raw: RawHead, wanted: bytes) -> bytes:
-    return b", ".join(value for name, value in raw.fields if name == wanted)
-
-
-def _target(
-    raw: RawHead, single: dict[bytes, bytes], port: int | None
-) -> tuple[Authority, bytes, bytes]:
+def _target(raw: RawHead, port: int | None) -> tuple[Authority, bytes, bytes]:
     """Authority, Host to send, origin-form (RFC 9112 sections 3.2 and 3.3)."""
-    if b"host" not in single:
+    host = _single(raw, b"host")
+    if host is None:
         raise ambiguous("no Host field", "without one there is no name to judge")
     if b"#" in raw.target or not raw.target.isascii():
         raise ambiguous("a fragment or bytes outside ASCII in the target")
     default = _HTTP_PORT if port is None else port
-    named, has_port = parse_authority(single[b"host"], default)
+    named, has_port = parse_authority(host, default)
     target = raw.target
     if target[:1] != b"/" and target != b"*":
         target, absolute, has_port = _absolute(raw, default)
@@ -193,8 +186,8 @@ def _target(
         )
     elif target == b"*" and raw.method != b"OPTIONS":
         raise ambiguous("the target * with a method other than OPTIONS")
-    host = (str(named) if has_port else named.host).encode("ascii")
-    return (named if port is None else named._replace(port=port)), host, target
+    field = (str(named) if has_port else named.host).encode("ascii")
+    return (named if port is None else named._replace(port=port)), field, target
 
 
 def _absolute(raw: RawHead, default: int) -> tuple[bytes, Authority, bool]:
@@ -223,8 +216,8 @@ def _check_same(target: Authority, host: Authority) -> None:
         )
 
 
-def _framing(raw: RawHead, single: dict[bytes, bytes]) -> tuple[int | None, bool]:
-    length, coding = single.get(b"content-length"), single.get(b"transfer-encoding")
+def _framing(raw: RawHead) -> tuple[int | None, bool]:
+    length, coding = _single(raw, b"content-length"), _single(raw, b"transfer-encoding")
     if coding is not None:
         if length is not None:
             raise ambiguous("Content-Length beside Transfer-Encoding", "RFC 9112 section 6.1")
@@ -241,10 +234,8 @@ def _framing(raw: RawHead, single: dict[bytes, bytes]) -> tuple[int | None, bool
 
 
 def _upgrade(raw: RawHead) -> Sequence[bytes]:
-    offered = tokens(value for name, value in raw.fields if name == b"upgrade")
-    if any(token in (b"h2c", b"h2") for token in offered) or any(
-        name == b"http2-settings" for name, _ in raw.fields
-    ):
+    offered = tokens(raw.values.get(b"upgrade", ()))
+    if b"http2-settings" in raw.values or b"h2c" in offered or b"h2" in offered:
         raise HttpError(
             "an upgrade to HTTP/2 in clear text",
             hint="it would hide whom each request is for: use HTTP/1.1 (curl --http1.1) or TLS",
