@@ -49,6 +49,9 @@ class Settings:
     dns_negative_ttl_s: float = _setting(5.0, "a name without addresses is remembered", 0, 600)
     dns_cache_entries: int = _setting(10_000, "names in a worker's resolver cache", 1, 10_000_000)
     log_queue_records: int = _setting(10_000, "records waiting to be written", 1, 10_000_000)
+    worker_timeout_s: float = _setting(
+        20.0, "a worker that does not answer for so long is replaced", 0.5, 600
+    )
     fold_window_s: float = _setting(10.0, "identical denies within are one record", 0, 3600)
 
     def __post_init__(self) -> None:

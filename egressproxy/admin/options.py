@@ -1,0 +1,73 @@
+"""Where the admin listener listens and who may ask it; a dangerous choice is refused here."""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from egressproxy.errors import ServiceError
+from egressproxy.service.options import Endpoint, parse_endpoint
+
+MIN_TOKEN_CHARACTERS: Final = 16
+_MAX_TOKEN_FILE_BYTES: Final = 4096
+_TOKEN_CHARACTERS: Final = frozenset(string.ascii_letters + string.digits + "-._~+/=")
+
+
+@dataclass(frozen=True, slots=True)
+class AdminOptions:
+    """The admin listener: a TCP endpoint, or the path of a unix socket (mode 0600).
+
+    ``token`` is the bearer token that every page but the health pages wants; empty for none.
+    """
+
+    place: Endpoint | Path
+    token: str = ""
+
+    @property
+    def checks_host(self) -> bool:
+        """Whether a request must name this machine (against DNS rebinding of browsers on it)."""
+        return isinstance(self.place, Endpoint) and self.place.is_loopback
+
+    def __str__(self) -> str:
+        return f"unix:{self.place}" if isinstance(self.place, Path) else f"http://{self.place}"
+
+
+def admin_options(place: str, token_file: Path | None) -> AdminOptions | None:
+    """Read ``--admin`` (ADDR:PORT, ``unix:PATH`` or ``none``) and ``--admin-token-file``.
+
+    Raises:
+        ServiceError: not such a place, an unusable token, or a public address without a token.
+    """
+    if place == "none":
+        return None
+    token = read_token(token_file) if token_file else ""
+    if place.startswith("unix:"):
+        return AdminOptions(Path(place.removeprefix("unix:")), token)
+    endpoint = parse_endpoint(place)
+    if not endpoint.is_loopback and not token:
+        raise ServiceError(
+            f"the admin listener on {endpoint} can be reached from outside without a token",
+            hint="add --admin-token-file FILE, or listen on 127.0.0.1",
+        )
+    return AdminOptions(endpoint, token)
+
+
+def read_token(path: Path) -> str:
+    """The bearer token in a file: its one line (RFC 6750 section 2.1).
+
+    Raises:
+        ServiceError: no such file, or its line is no token worth the name.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_TOKEN_FILE_BYTES + 1).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ServiceError(f"the admin token cannot be read: {error}") from error
+    if len(text) < MIN_TOKEN_CHARACTERS or not set(text) <= _TOKEN_CHARACTERS:
+        raise ServiceError(
+            f"{path} holds no token: one line of at least {MIN_TOKEN_CHARACTERS} characters",
+            hint="head -c 32 /dev/urandom | base64 > FILE",
+        )
+    return text

@@ -1,0 +1,62 @@
+"""A generation: one policy as loaded, compiled, and packed for the workers.
+
+Built in a thread, because loading reads files and compiling takes time. Its descriptors (a bundle
+of chunks, list tables) are given to every worker and to every later restart of one, so they stay
+open until the next generation is in force.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from egressproxy.policy.compile import compile_policy
+from egressproxy.policy.load import load_policy
+from egressproxy.policy.ship import ship
+from egressproxy.service.bundle import pack_chunks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from egressproxy.policy.rules import Policy
+    from egressproxy.policy.ruleset import Ruleset
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The ``number``-th policy of this service; ``loaded_at`` is POSIX seconds."""
+
+    number: int
+    policy: Policy
+    ruleset: Ruleset
+    descriptors: tuple[int, ...]
+    read_at_ns: int
+    """When reading its files began, POSIX nanoseconds."""
+    loaded_at: float
+
+    def close(self) -> None:
+        """Close the descriptors; workers that have it keep their own."""
+        for fd in self.descriptors:
+            os.close(fd)
+
+
+def load_generation(path: Path, number: int, *, allow_outside: bool) -> Generation:
+    """Load, compile and pack a policy; blocks.
+
+    Raises:
+        PolicyError: every problem of the policy.
+    """
+    read_at_ns = time.time_ns()
+    policy = load_policy(path, allow_outside=allow_outside)
+    ruleset = compile_policy(policy)
+    shipment = ship(ruleset)
+    return Generation(
+        number=number,
+        policy=policy,
+        ruleset=ruleset,
+        descriptors=(pack_chunks(shipment.chunks), *shipment.fds),
+        read_at_ns=read_at_ns,
+        loaded_at=time.time(),
+    )

@@ -1,0 +1,205 @@
+"""What ``egressproxy run`` was asked for, read and checked: no socket or file is touched here."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from egressproxy.errors import ServiceError
+from egressproxy.names import DnsName
+from egressproxy.planes.context import AllowRecords, ListenerKind
+from egressproxy.ports import MAX_PORT
+from egressproxy.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+MAX_WORKERS: Final = 256
+MAX_DIGITS: Final = 15
+DNS_PORT: Final = 53
+DEFAULT_MARK: Final = 0x65
+"""In the low byte: kube-proxy, Calico and Cilium use bits of the others."""
+DEFAULT_LOG_BYTES: Final = 100 * 1024 * 1024
+DEFAULT_LOG_KEEP: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address to listen on; ``address`` is canonical text, port 0 lets the kernel choose."""
+
+    address: str
+    port: int
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Whether the address is an IPv6 address."""
+        return ":" in self.address
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return ipaddress.ip_address(self.address).is_loopback
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if self.is_ipv6 else self.address
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An endpoint and what is expected of its clients."""
+
+    kind: ListenerKind
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogOptions:
+    """Where flow records go (``path`` is ``None`` for stdout), and which allows are among them."""
+
+    path: Path | None = None
+    max_bytes: int = DEFAULT_LOG_BYTES
+    keep: int = DEFAULT_LOG_KEEP
+    allows: AllowRecords = AllowRecords.ALL
+    sample_every: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """All that a worker needs to know; it travels to it in one message."""
+
+    index: int
+    workers: int
+    settings: Settings
+    kinds: tuple[ListenerKind, ...]
+    log: LogOptions = field(default_factory=LogOptions)
+    servers: tuple[Endpoint, ...] = ()
+    overrides: Mapping[DnsName, tuple[str, ...]] = field(default_factory=dict)
+    mark: int = DEFAULT_MARK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The whole order of ``egressproxy run``."""
+
+    policy: Path
+    listeners: tuple[Listener, ...]
+    workers: int
+    settings: Settings = field(default_factory=Settings)
+    log: LogOptions = field(default_factory=LogOptions)
+    servers: tuple[Endpoint, ...] = ()
+    overrides: Mapping[DnsName, tuple[str, ...]] = field(default_factory=dict)
+    mark: int = DEFAULT_MARK
+    allow_outside: bool = False
+
+
+def parse_endpoint(text: str, *, default_port: int | None = None) -> Endpoint:
+    """Read ``ADDR:PORT``, ``[IPV6]:PORT`` or ``:PORT`` (every IPv6 and IPv4 address).
+
+    Raises:
+        ServiceError: with a hint that says what to write.
+    """
+    hint = "write 127.0.0.1:3128, [::1]:3128, or :3128 for every address"
+    bare = default_port is not None and _is_address(text)
+    host, colon, port_text = (text, ":", "") if bare else text.rpartition(":")
+    if not colon and default_port is not None:
+        host, port_text = text, ""
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host and not bare:
+        raise ServiceError(f"{text!r}: an IPv6 address stands in brackets", hint=hint)
+    port = _port(port_text, default_port)
+    if port is None or (host and not _is_address(host)):
+        raise ServiceError(f"{text!r} is not ADDR:PORT", hint=hint)
+    return Endpoint(str(ipaddress.ip_address(host or "::")), port)
+
+
+def parse_workers(text: str, cpus: int) -> int:
+    """Read ``auto`` (one a CPU this process may use) or a number.
+
+    Raises:
+        ServiceError: neither.
+    """
+    if text == "auto":
+        return max(1, min(cpus, MAX_WORKERS))
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_WORKERS:
+        return int(text)
+    raise ServiceError(
+        f"{text!r} is not a number of workers", hint=f"write auto or 1 to {MAX_WORKERS}"
+    )
+
+
+def parse_number(text: str, place: str, *, low: int, high: int) -> int:
+    """Read a whole number (decimal or ``0x…``) that ``place`` gives.
+
+    Raises:
+        ServiceError: it is none, or out of range.
+    """
+    if len(text) <= MAX_DIGITS and re.fullmatch(r"[0-9]+|0x[0-9a-fA-F]+", text, re.ASCII):
+        number = int(text, 16 if text.startswith("0x") else 10)
+        if low <= number <= high:
+            return number
+    raise ServiceError(f"{place} is {text!r}", hint=f"a whole number, {low} to {high}")
+
+
+def parse_switch(text: str) -> bool:
+    """Read ``true`` or ``false``.
+
+    Raises:
+        ServiceError: neither.
+    """
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    raise ServiceError(f"{text!r} is neither true nor false")
+
+
+def parse_allows(text: str) -> tuple[AllowRecords, int]:
+    """Read which allowed flows to record: ``none``, ``all``, or one in N as ``1/N``.
+
+    Raises:
+        ServiceError: none of them.
+    """
+    if text in ("none", "all"):
+        return AllowRecords(text), 1
+    found = re.fullmatch(r"1/([1-9][0-9]{0,8})", text, re.ASCII)
+    if not found:
+        raise ServiceError(
+            f"{text!r} is not a choice of records", hint="write none, all, or 1/100 for a sample"
+        )
+    return AllowRecords.SAMPLE, int(found[1])
+
+
+def parse_overrides(items: tuple[str, ...]) -> dict[DnsName, tuple[str, ...]]:
+    """Read ``NAME=IP`` items; a repeated name collects its addresses in order.
+
+    Raises:
+        ServiceError: an item is not of this form.
+        InvalidNameError: a name is not a host name.
+    """
+    found: dict[DnsName, tuple[str, ...]] = {}
+    for item in items:
+        name, _, address = item.partition("=")
+        if not name or not _is_address(address):
+            raise ServiceError(f"{item!r} is not NAME=IP", hint="mcr.microsoft.com=10.0.0.5")
+        key = DnsName(name)
+        found[key] = (*found.get(key, ()), str(ipaddress.ip_address(address)))
+    return found
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
+
+
+def _port(text: str, default: int | None) -> int | None:
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_PORT))):
+        return None
+    return int(text) if int(text) <= MAX_PORT else None

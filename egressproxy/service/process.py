@@ -1,0 +1,159 @@
+"""One worker process as its supervisor sees it: started, asked, watched, ended.
+
+Workers are exec'd, never forked from a running loop. The exit is seen through a pidfd
+(pidfd_open(2)), so that no child watcher, thread or SIGCHLD handler is needed; the pid cannot be
+taken over by another process until the exit has been read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from egressproxy.errors import ServiceError
+from egressproxy.service.channel import Channel, socket_pair
+from egressproxy.service.messages import Failed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from egressproxy.service.messages import Answer, Order
+
+MODULE: Final = "egressproxy.service.worker"
+END_GRACE_S: Final = 2.0
+"""From the end of a worker's control socket, its last act, to its being killed."""
+
+
+class WorkerTimeoutError(ServiceError):
+    """A worker did not answer in time: it hangs."""
+
+    code = "worker_timeout"
+
+
+class WorkerGoneError(ServiceError):
+    """A worker ended before it answered."""
+
+    code = "worker_gone"
+
+
+class WorkerProcess:
+    """A started worker. ``exited`` is done, with the return code, once the process has ended.
+
+    Construct on the loop's own thread: the kernel ties the worker's life to the thread that
+    started it (PR_SET_PDEATHSIG).
+    """
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self._loop = asyncio.get_running_loop()
+        ours, theirs = socket_pair()
+        with theirs:
+            self._process = _start(theirs.fileno())
+        self._serials = itertools.count(1)
+        self._asked: dict[int, asyncio.Future[Answer]] = {}
+        self._channel = Channel(ours, self._answered, self._closed)
+        self.exited: asyncio.Future[int] = self._loop.create_future()
+        self._pidfd = os.pidfd_open(self._process.pid)
+        self._loop.add_reader(self._pidfd, self._ended)
+
+    @property
+    def pid(self) -> int:
+        """The process id, valid until ``exited`` is done."""
+        return self._process.pid
+
+    async def ask(
+        self,
+        order: Callable[[int], Order],
+        *,
+        timeout_s: float,
+        descriptors: Sequence[int] = (),
+    ) -> Answer:
+        """Give an order (made with its serial) and await the answer.
+
+        Raises:
+            WorkerTimeoutError: no answer within ``timeout_s``.
+            WorkerGoneError: the worker ended.
+            ServiceError: the worker refused; the message is its own.
+        """
+        if self.exited.done():
+            raise WorkerGoneError(f"worker {self.index} has ended")
+        serial = next(self._serials)
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        self._asked[serial] = future
+        try:
+            self._send(order(serial), descriptors)
+            async with asyncio.timeout(timeout_s):
+                answer = await future
+        except TimeoutError as error:
+            raise WorkerTimeoutError(
+                f"worker {self.index} (pid {self.pid}) did not answer within {timeout_s:g} s"
+            ) from error
+        finally:
+            self._asked.pop(serial, None)
+        if isinstance(answer, Failed):
+            raise ServiceError(f"worker {self.index}: {answer.what}")
+        return answer
+
+    def kill(self) -> None:
+        """End the process at once; harmless when it has ended."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGKILL)
+
+    def _send(self, order: Order, descriptors: Sequence[int]) -> None:
+        try:
+            self._channel.send(order, descriptors)
+        except ServiceError as error:
+            raise WorkerGoneError(f"worker {self.index}: {error.message}") from error
+
+    def _answered(self, answer: Answer, descriptors: list[int]) -> None:
+        for fd in descriptors:  # no answer has any
+            os.close(fd)
+        future = self._asked.get(answer.serial)
+        if future is not None and not future.done():
+            future.set_result(answer)
+
+    def _closed(self) -> None:
+        """The worker hung up: it is ending, or has lost its senses and is made to end."""
+        self._fail_asked()
+        self._loop.call_later(END_GRACE_S, self.kill)
+
+    def _fail_asked(self) -> None:
+        for future in self._asked.values():
+            if not future.done():
+                future.set_exception(WorkerGoneError(f"worker {self.index} has ended"))
+
+    def _ended(self) -> None:
+        code = self._process.poll()
+        if code is None:
+            return
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._channel.close()
+        self._fail_asked()
+        if not self.exited.done():
+            self.exited.set_result(code)
+
+
+def exit_text(code: int) -> str:
+    """A return code in words: ``exit status 2``, ``SIGKILL``."""
+    if code >= 0:
+        return f"exit status {code}"
+    with suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"signal {-code}"
+
+
+def _start(control: int) -> subprocess.Popen[bytes]:
+    # -m puts the working directory on the path; only where the supervisor has it there, too.
+    same_path = [] if {"", str(os.getcwd())} & set(sys.path) else ["-P"]  # noqa: PTH109
+    return subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        [sys.executable, *same_path, "-m", MODULE, str(control), str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        pass_fds=(control,),
+    )

@@ -1,0 +1,168 @@
+"""Reload: load, validate, compile, prepare in every worker, commit; any failure changes nothing.
+
+Whoever asks (a changed file, SIGHUP, ``POST /reload``, a rule that expires) asks ``Reloader``.
+Requests that come while a reload runs share the next one, so a storm of them is two reloads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from egressproxy.errors import PolicyError, ServiceError
+from egressproxy.policy.diff import describe_changes
+from egressproxy.service.generation import load_generation
+from egressproxy.service.report import Outcome, ReloadReport, Trigger
+from egressproxy.service.watch import Watched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from egressproxy.service.crew import Crew
+    from egressproxy.service.generation import Generation
+
+EXPIRY_RECHECK_S: Final = 3600.0
+"""The wall clock may be set meanwhile, so no wait for an expiry is longer."""
+
+
+@dataclass(slots=True)
+class _Request:
+    triggers: set[Trigger] = field(default_factory=set)
+    waiting: list[asyncio.Future[ReloadReport]] = field(default_factory=list)
+
+
+class Reloader:
+    """Serialises and coalesces the reloads of a crew.
+
+    Args:
+        path: the policy.
+        crew: whose ``current`` generation is replaced.
+        allow_outside: whether includes may leave the policy's folder.
+        on_report: called with every report before the requesters get it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        crew: Crew,
+        *,
+        allow_outside: bool,
+        on_report: Callable[[ReloadReport], None],
+    ) -> None:
+        self._path = path
+        self._crew = crew
+        self._allow_outside = allow_outside
+        self._on_report = on_report
+        self._number = crew.current.number
+        self._next = _Request()
+        self._asked = asyncio.Event()
+        self._applied = asyncio.Event()
+        self._watched = Watched(crew.current.policy.files, crew.current.read_at_ns)
+
+    def watched(self) -> Watched:
+        """The files whose change means a reload, those of a refused policy included."""
+        return self._watched
+
+    async def request(self, trigger: Trigger) -> ReloadReport:
+        """Ask for a reload that begins after this call, and await what became of it."""
+        future: asyncio.Future[ReloadReport] = asyncio.get_running_loop().create_future()
+        self._next.waiting.append(future)
+        self.poke(trigger)
+        return await future
+
+    def poke(self, trigger: Trigger) -> None:
+        """Ask for a reload without waiting for it."""
+        self._next.triggers.add(trigger)
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Carry out requests, one after another, until cancelled."""
+        request = self._next
+        try:
+            while True:
+                await self._asked.wait()
+                self._asked.clear()
+                request, self._next = self._next, _Request()
+                report = await self._reload(tuple(sorted(request.triggers)))
+                self._on_report(report)
+                for future in request.waiting:
+                    if not future.done():
+                        future.set_result(report)
+        finally:
+            for future in (*request.waiting, *self._next.waiting):
+                future.cancel()
+
+    async def reload_at_expiries(self) -> None:
+        """Ask for a reload whenever a date in the policy takes effect; runs until cancelled."""
+        after = time.time()
+        while True:
+            self._applied.clear()
+            expiry = self._crew.current.ruleset.next_expiry(after)
+            wait_s = EXPIRY_RECHECK_S if expiry is None else max(expiry - time.time(), 0.0)
+            try:
+                async with asyncio.timeout(min(wait_s, EXPIRY_RECHECK_S)):
+                    await self._applied.wait()
+            except TimeoutError:
+                if expiry is None or time.time() < expiry:
+                    continue
+                # The same policy is judged anew from that moment on: flows it now denies end.
+                await self.request(Trigger.EXPIRY)
+                after = expiry
+
+    async def _reload(self, triggers: tuple[Trigger, ...]) -> ReloadReport:
+        began = time.monotonic()
+        report = ReloadReport(
+            outcome=Outcome.UNCHANGED,
+            triggers=triggers,
+            at=time.time(),
+            digest=self._crew.current.policy.digest,
+        )
+        try:
+            new = await self._load()
+        except PolicyError as error:
+            report = replace(
+                report, outcome=Outcome.REFUSED, problems=error.problems, error="the policy is bad"
+            )
+        else:
+            report = await self._apply(new, report)
+        return replace(report, duration_s=time.monotonic() - began)
+
+    async def _load(self) -> Generation:
+        self._number += 1
+        read_at_ns = time.time_ns()
+        try:
+            new = await asyncio.to_thread(
+                load_generation, self._path, self._number, allow_outside=self._allow_outside
+            )
+        except PolicyError as error:
+            # The cure may be an edit to a file that only the refused policy has.
+            self._watch({*self._watched.files, *(Path(p.file) for p in error.problems)}, read_at_ns)
+            raise
+        self._watch(new.policy.files, new.read_at_ns)
+        return new
+
+    def _watch(self, files: Iterable[Path], read_at_ns: int) -> None:
+        self._watched = Watched(tuple(files), read_at_ns)
+
+    async def _apply(self, new: Generation, report: ReloadReport) -> ReloadReport:
+        old = self._crew.current
+        if new.policy.digest == old.policy.digest and Trigger.EXPIRY not in report.triggers:
+            new.close()
+            return report
+        try:
+            done = await self._crew.install(new)
+        except ServiceError as error:
+            new.close()
+            return replace(report, outcome=Outcome.FAILED, error=str(error))
+        self._applied.set()
+        return replace(
+            report,
+            outcome=Outcome.APPLIED,
+            digest=new.policy.digest,
+            previous=old.policy.digest,
+            changes=describe_changes(old.policy, new.policy),
+            installation=done,
+        )

@@ -1,0 +1,103 @@
+"""What became of a reload: the record that log, metrics and the HTTP answer share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, assert_never
+
+from egressproxy.service.journal import journal
+
+if TYPE_CHECKING:
+    from egressproxy.errors import Problem
+
+
+class Trigger(StrEnum):
+    """Who asked for a reload."""
+
+    START = "start"
+    FILE = "file"
+    SIGNAL = "signal"
+    ADMIN = "admin"
+    EXPIRY = "expiry"
+
+
+class Outcome(StrEnum):
+    """What became of it."""
+
+    APPLIED = "applied"
+    UNCHANGED = "unchanged"
+    """The files say what is in force already."""
+    REFUSED = "refused"
+    """The policy has problems; the old one stays."""
+    FAILED = "failed"
+    """A worker could not take the policy; the old one stays everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What a new policy did in all workers together.
+
+    ``revoked`` and ``kept`` count open flows that it denies, closed or left open by ``on_reload``.
+    ``stall_s`` is the longest time in which some worker's engine could not run on its account.
+    """
+
+    workers: int = 0
+    revoked: int = 0
+    kept: int = 0
+    stall_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadReport:
+    """One reload. ``changes`` is the semantic difference in words; ``at`` is POSIX seconds."""
+
+    outcome: Outcome
+    triggers: tuple[Trigger, ...]
+    at: float
+    digest: str
+    """The policy in force after the reload."""
+    duration_s: float = 0.0
+    previous: str = ""
+    changes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    error: str = ""
+    installation: Installation = Installation()
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether what the files say is in force."""
+        return self.outcome in (Outcome.APPLIED, Outcome.UNCHANGED)
+
+
+def announce(report: ReloadReport) -> None:
+    """Write a report to the journal: what changed in words, or every problem."""
+    facts = {
+        "trigger": [str(trigger) for trigger in report.triggers],
+        "digest": report.digest,
+        "duration_ms": round(report.duration_s * 1000, 1),
+    }
+    match report.outcome:
+        case Outcome.APPLIED if Trigger.START in report.triggers:
+            journal().info("policy loaded", digest=report.digest)
+        case Outcome.APPLIED:
+            done = report.installation
+            journal().info(
+                "policy reloaded",
+                **facts,
+                changes=list(report.changes),
+                revoked=done.revoked,
+                kept=done.kept,
+                stall_ms=round(done.stall_s * 1000, 1),
+            )
+        case Outcome.UNCHANGED:
+            journal().info("policy unchanged", **facts)
+        case Outcome.REFUSED | Outcome.FAILED:
+            journal().error(
+                "policy refused, the old one stays",
+                **facts,
+                error=report.error,
+                problems=[str(problem) for problem in report.problems],
+            )
+        case _:
+            assert_never(report.outcome)

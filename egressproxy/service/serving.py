@@ -1,0 +1,136 @@
+"""The engine of one worker with everything around it: resolver, record log, counters, timers.
+
+The engine's own epoll descriptor is one reader of the loop; a coarse timer turns its wheel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Final
+
+from egressproxy.kernel.addresses import own_addresses
+from egressproxy.observe.counters import Counters
+from egressproxy.observe.log import RecordLog
+from egressproxy.planes.context import EngineContext, EngineOptions
+from egressproxy.planes.engine import Engine
+from egressproxy.planes.limits import FlowLimits
+from egressproxy.resolve.guard import Guard
+from egressproxy.resolve.resolver import Resolver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from egressproxy.planes.engine import SwapReport
+    from egressproxy.policy.ruleset import Ruleset
+    from egressproxy.service.options import WorkerSpec
+
+TICK_S: Final = 0.1
+LOG_CLOSE_TIMEOUT_S: Final = 5.0
+
+
+class Serving:
+    """Begins to accept flows with the first ruleset; construct on the running loop.
+
+    Args:
+        spec: who this worker is.
+        descriptors: counters, limits, then one listener for each of ``spec.kinds``; owned from here
+            on.
+        on_fault: called with what an engine's turn raised, which is a bug: the engine is not turned
+            again.
+    """
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        descriptors: Sequence[int],
+        on_fault: Callable[[Exception], None],
+    ) -> None:
+        counters, limits, *listeners = descriptors
+        self._spec = spec
+        self._on_fault = on_fault
+        self._loop = asyncio.get_running_loop()
+        self._listeners = [socket.socket(fileno=fd) for fd in listeners]
+        self._counters = Counters.attach(counters, spec.workers).worker(spec.index)
+        self._limits = FlowLimits.attach(limits, spec.workers).worker(spec.index, spec.settings)
+        self._log = RecordLog(spec.log.path, spec.settings, self._counters)
+        self._resolver = Resolver(
+            spec.settings, servers=spec.servers, overrides=spec.overrides, counters=self._counters
+        )
+        self._engine: Engine | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def active(self) -> int:
+        """Open flows."""
+        return self._engine.active if self._engine else 0
+
+    def commit(self, ruleset: Ruleset) -> SwapReport | None:
+        """Put a ruleset in force; the first one opens the doors and has no report."""
+        if self._engine is not None:
+            return self._engine.swap(ruleset)
+        engine = self._engine = Engine(self._context(ruleset))
+        for listener, kind in zip(self._listeners, self._spec.kinds, strict=True):
+            engine.add_listener(listener, kind)
+        self._loop.add_reader(engine.fileno(), self._turn)
+        self._tick()
+        return None
+
+    def drain(self) -> None:
+        """Take no new flow."""
+        if self._engine is None:
+            for listener in self._listeners:
+                listener.close()
+        else:
+            self._engine.drain()
+
+    def reopen_log(self) -> None:
+        """Open the record file anew."""
+        self._log.reopen()
+
+    async def close(self) -> None:
+        """Close every flow, write what is left of the log, let go of everything."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._engine is not None:
+            self._loop.remove_reader(self._engine.fileno())
+            self._engine.close()
+        await self._resolver.aclose()
+        await asyncio.to_thread(self._log.close, LOG_CLOSE_TIMEOUT_S)
+
+    def _context(self, ruleset: Ruleset) -> EngineContext:
+        spec = self._spec
+        own = own_addresses()
+        return EngineContext(
+            settings=spec.settings,
+            ruleset=ruleset,
+            resolver=self._resolver,
+            guard=Guard(own),
+            log=self._log,
+            counters=self._counters,
+            limits=self._limits,
+            own_addresses=own,
+            options=EngineOptions(
+                allow_records=spec.log.allows,
+                sample_every=spec.log.sample_every,
+                mark=spec.mark,
+                worker=spec.index,
+            ),
+        )
+
+    def _turn(self) -> None:
+        if self._engine is not None:
+            self._guarded(self._engine, self._engine.ready)
+
+    def _tick(self) -> None:
+        if self._engine is not None:
+            self._timer = self._loop.call_later(TICK_S, self._tick)
+            engine, now = self._engine, self._loop.time()
+            self._guarded(engine, lambda: engine.tick(now))
+
+    def _guarded(self, engine: Engine, turn: Callable[[], None]) -> None:
+        try:
+            turn()
+        except Exception as error:  # noqa: BLE001 - a flow's faults end in the engine; this is a bug
+            self._loop.remove_reader(engine.fileno())
+            self._on_fault(error)

@@ -1,0 +1,239 @@
+"""The supervisor: start, serve, reload, drain, end. It touches no byte of a flow."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from contextlib import ExitStack, contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from egressproxy.errors import ServiceError
+from egressproxy.observe.counters import Counters, ReloadOutcome
+from egressproxy.planes.limits import FlowLimits
+from egressproxy.service.crew import Crew
+from egressproxy.service.generation import load_generation
+from egressproxy.service.journal import journal
+from egressproxy.service.listeners import open_listeners
+from egressproxy.service.options import WorkerSpec
+from egressproxy.service.reload import Reloader
+from egressproxy.service.report import Outcome, ReloadReport, Trigger, announce
+from egressproxy.service.watch import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
+
+    from egressproxy.service.generation import Generation
+    from egressproxy.service.listeners import OpenListeners
+    from egressproxy.service.options import Listener, RunOptions
+
+COUNTDOWN_S: Final = 2.0
+_COUNTED: Final = {
+    Outcome.APPLIED: ReloadOutcome.OK,
+    Outcome.UNCHANGED: ReloadOutcome.OK,
+    Outcome.REFUSED: ReloadOutcome.REFUSED,
+    Outcome.FAILED: ReloadOutcome.FAILED,
+}
+
+
+class Phase(StrEnum):
+    """Where in its life the service is."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+class Supervisor:
+    """One service, to be ``run`` once; the rest is for those who look at it (admin).
+
+    Construct on the running loop. ``crew`` and ``last_reload`` are ``None`` until the policy is
+    loaded; ``listeners`` then have their real ports.
+    """
+
+    def __init__(self, options: RunOptions) -> None:
+        self.options = options
+        self.phase = Phase.STARTING
+        self.listeners: tuple[Listener, ...] = ()
+        self.crew: Crew | None = None
+        self.last_reload: ReloadReport | None = None
+        self.counters = Counters.create(options.workers)
+        self._limits = FlowLimits.create(options.workers)
+        self._reloader: Reloader | None = None
+        self._stop = asyncio.Event()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every worker serves the current policy."""
+        return self.phase is Phase.SERVING and self.crew is not None and self.crew.is_ready
+
+    async def reload(self, trigger: Trigger) -> ReloadReport:
+        """Reload the policy and await what became of it.
+
+        Raises:
+            ServiceError: the service is starting or ending.
+        """
+        if self._reloader is None or self.phase is Phase.DRAINING:
+            raise ServiceError(f"no reload while {self.phase}", code="not_serving")
+        return await self._reloader.request(trigger)
+
+    async def run(
+        self, beside: Callable[[Supervisor], AbstractAsyncContextManager[object]]
+    ) -> None:
+        """Serve until a signal ends it; ``beside(self)`` is entered for as long (admin).
+
+        Raises:
+            PolicyError: the first policy is bad; every problem of it.
+            ServiceError: a listener cannot be had, or the workers do not start.
+        """
+        with ExitStack() as stack:
+            stack.callback(self.counters.close)
+            stack.callback(self._limits.close)
+            opened = open_listeners(
+                self.options.listeners,
+                self.options.workers,
+                keepalive_s=self.options.settings.keepalive_s,
+            )
+            stack.callback(opened.close)
+            self.listeners = opened.listeners
+            stack.enter_context(self._signals())
+            async with beside(self):
+                first = await asyncio.to_thread(
+                    load_generation,
+                    self.options.policy,
+                    1,
+                    allow_outside=self.options.allow_outside,
+                )
+                if not self._stop.is_set():
+                    await self._serve(first, opened)
+
+    async def _serve(self, first: Generation, opened: OpenListeners) -> None:
+        crew = self.crew = self._recruit(first, opened)
+        reloader = self._reloader = Reloader(
+            self.options.policy,
+            crew,
+            allow_outside=self.options.allow_outside,
+            on_report=self._note,
+        )
+        async with asyncio.TaskGroup() as group:
+            ended = group.create_task(crew.keep_alive(), name="crew")
+            stop = group.create_task(self._stop.wait(), name="stop")
+            duties = [
+                stop,
+                group.create_task(self._announce_readiness(crew), name="readiness"),
+                group.create_task(crew.reopen_logs_when_asked(), name="log reopening"),
+                group.create_task(reloader.run(), name="reloads"),
+                group.create_task(reloader.reload_at_expiries(), name="expiries"),
+                group.create_task(
+                    watch(reloader.watched, lambda: reloader.request(Trigger.FILE)), name="watch"
+                ),
+            ]
+            await asyncio.wait({ended, stop}, return_when=asyncio.FIRST_COMPLETED)
+            for duty in duties:
+                duty.cancel()
+            await self._drain(crew, ended, opened)
+        crew.current.close()
+        if crew.failure is not None:
+            raise crew.failure
+
+    def _recruit(self, first: Generation, opened: OpenListeners) -> Crew:
+        options = self.options
+        crew = Crew(
+            first,
+            patience_s=options.settings.worker_timeout_s,
+            on_worker_lost=self.counters.restarted,
+        )
+        for index, sockets in enumerate(opened.sockets):
+            spec = WorkerSpec(
+                index=index,
+                workers=options.workers,
+                settings=options.settings,
+                kinds=tuple(listener.kind for listener in opened.listeners),
+                log=options.log,
+                servers=options.servers,
+                overrides=options.overrides,
+                mark=options.mark,
+            )
+            descriptors = (self.counters.fd, self._limits.fd, *(s.fileno() for s in sockets))
+            crew.add(spec, descriptors)
+        self._note(
+            ReloadReport(
+                outcome=Outcome.APPLIED,
+                triggers=(Trigger.START,),
+                at=first.loaded_at,
+                digest=first.policy.digest,
+            )
+        )
+        return crew
+
+    async def _announce_readiness(self, crew: Crew) -> None:
+        await crew.ready.wait()
+        self.phase = Phase.SERVING
+        journal().info(
+            "ready",
+            listeners=[f"{item.kind} {item.endpoint}" for item in self.listeners],
+            workers=self.options.workers,
+            policy=str(self.options.policy),
+            rules=len(crew.current.policy.rules),
+            mode=str(crew.current.policy.mode),
+            digest=crew.current.policy.digest,
+        )
+
+    def _note(self, report: ReloadReport) -> None:
+        self.last_reload = report
+        announce(report)
+        if Trigger.START not in report.triggers:
+            self.counters.reloaded(_COUNTED[report.outcome])
+        if report.outcome is Outcome.APPLIED:
+            self.counters.set_policy(report.digest, report.at)
+
+    async def _drain(self, crew: Crew, ended: asyncio.Task[None], opened: OpenListeners) -> None:
+        """Let open flows end by themselves for ``drain_timeout_s``, counting down."""
+        self.phase = Phase.DRAINING
+        deadline = time.monotonic() + self.options.settings.drain_timeout_s
+        await crew.drain()
+        opened.close()
+        while not ended.done():
+            left_s = deadline - time.monotonic()
+            flows = self.counters.active_total()
+            if left_s <= 0:
+                journal().warning("drain timeout, flows are cut", flows=flows)
+                crew.kill()
+                await ended
+                break
+            journal().info("draining", flows_left=flows, seconds_left=round(left_s, 1))
+            await asyncio.wait({ended}, timeout=min(COUNTDOWN_S, left_s))
+        journal().info("ended")
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        handlers = {
+            signal.SIGTERM: self._terminate,
+            signal.SIGINT: self._terminate,
+            signal.SIGHUP: self._hang_up,
+            signal.SIGUSR1: self._reopen,
+        }
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
+
+    def _terminate(self) -> None:
+        if self._stop.is_set() and self.crew is not None:
+            journal().warning("second signal, flows are cut", flows=self.counters.active_total())
+            self.crew.kill()
+        self._stop.set()
+
+    def _hang_up(self) -> None:
+        if self._reloader is not None:
+            self._reloader.poke(Trigger.SIGNAL)
+
+    def _reopen(self) -> None:
+        if self.crew is not None:
+            self.crew.reopen_asked.set()

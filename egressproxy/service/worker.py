@@ -1,0 +1,220 @@
+"""The worker process: ``python -m egressproxy.service.worker CONTROL_FD``, started by a supervisor.
+
+It obeys the orders of ``service.messages`` from its control socket and ends when that socket does.
+A policy is unpacked in a background thread, so that the engine keeps serving; only the commit, the
+exchange of one reference and the judging of the open flows anew, runs on the engine's own thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, assert_never
+
+from egressproxy.errors import EgressproxyError, ServiceError
+from egressproxy.policy.ship import receive
+from egressproxy.service.bundle import unpack_chunks
+from egressproxy.service.channel import Channel
+from egressproxy.service.garbage import Garbage
+from egressproxy.service.journal import configure_journal, journal
+from egressproxy.service.messages import (
+    Abort,
+    Answer,
+    Boot,
+    Commit,
+    Committed,
+    Done,
+    Drain,
+    Failed,
+    Order,
+    Prepare,
+    Reopen,
+    Status,
+    StatusReport,
+)
+from egressproxy.service.serving import Serving
+from egressproxy.service.stall import StallProbe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from egressproxy.policy.ruleset import Ruleset
+
+SWITCH_INTERVAL_S: Final = 0.0005
+"""How long a background thread may keep the interpreter while the engine waits for it."""
+HOUSEKEEPING_S: Final = 0.25
+EXIT_FAULT: Final = 70  # EX_SOFTWARE, sysexits.h
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+_IGNORED_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+
+class Worker:
+    """Orders in, answers out; construct and ``run`` on the loop."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._finished = asyncio.Event()
+        self._channel = Channel(control, self._take, self._finished.set)
+        self._group = asyncio.TaskGroup()
+        self._probe = StallProbe(self._loop)
+        self._garbage = Garbage()
+        self._serving: Serving | None = None
+        self._prepared: tuple[int, Ruleset] | None = None
+        self._generation = 0
+        self._is_draining = False
+        self._exit_code = 0
+
+    async def run(self) -> int:
+        """Obey until told to end, or until the supervisor is gone; the exit code."""
+        async with self._group as group:
+            housekeeping = group.create_task(self._keep_house(), name="housekeeping")
+            await self._finished.wait()
+            housekeeping.cancel()
+        if self._serving is not None:
+            await self._serving.close()
+        self._channel.close()  # last: the supervisor takes it for the end
+        return self._exit_code
+
+    async def _keep_house(self) -> None:
+        self._garbage.take_over()
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            self._garbage.turn()
+            if self._is_draining and not self._active:
+                self._finished.set()
+
+    @property
+    def _active(self) -> int:
+        return self._serving.active if self._serving else 0
+
+    def _take(self, order: Order, descriptors: list[int]) -> None:
+        if isinstance(order, Prepare):  # the one order that takes its time
+            self._group.create_task(
+                self._prepare(order, descriptors), name=f"prepare {order.generation}"
+            )
+            return
+        try:
+            answer = self._obey(order, descriptors)
+        except EgressproxyError as error:
+            answer = Failed(order.serial, str(error))
+        self._answer(answer)
+
+    def _obey(
+        self, order: Boot | Commit | Abort | Drain | Reopen | Status, fds: list[int]
+    ) -> Answer:
+        match order:
+            case Boot():
+                self._serving = Serving(order.spec, fds, self._fault)
+            case Commit():
+                return self._commit(order)
+            case Abort():
+                self._prepared = None
+                self._probe.stop()
+            case Drain():
+                self._is_draining = True
+                if self._serving is not None:
+                    self._serving.drain()
+            case Reopen():
+                self._booted().reopen_log()
+            case Status():
+                return StatusReport(order.serial, self._generation, self._active)
+            case _:
+                assert_never(order)
+        return Done(order.serial)
+
+    async def _prepare(self, order: Prepare, descriptors: list[int]) -> None:
+        self._probe.start()
+        try:
+            ruleset = await asyncio.to_thread(_build, descriptors)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the old policy stays
+            journal().exception("policy cannot be prepared", generation=order.generation)
+            self._probe.stop()
+            self._answer(Failed(order.serial, f"cannot prepare the policy: {error!r}"))
+            return
+        self._prepared = order.generation, ruleset
+        self._answer(Done(order.serial))
+
+    def _commit(self, order: Commit) -> Committed:
+        if self._prepared is None or self._prepared[0] != order.generation:
+            raise ServiceError(f"generation {order.generation} is not prepared")
+        self._generation, ruleset = self._prepared
+        self._prepared = None
+        swap = self._booted().commit(ruleset)
+        self._garbage.built()
+        return Committed(
+            order.serial,
+            revoked=swap.revoked if swap else 0,
+            kept=swap.kept if swap else 0,
+            stall_s=self._probe.stop(),
+        )
+
+    def _booted(self) -> Serving:
+        if self._serving is None:
+            raise ServiceError("the worker is not booted")
+        return self._serving
+
+    def _answer(self, answer: Answer) -> None:
+        with suppress(ServiceError):  # the supervisor is gone, and so is the question
+            self._channel.send(answer)
+
+    def _fault(self, error: Exception) -> None:
+        journal().error("engine fault, the worker ends", exc_info=error)
+        self._exit_code = EXIT_FAULT
+        self._finished.set()
+
+
+def _build(descriptors: Sequence[int]) -> Ruleset:
+    bundle, *tables = descriptors
+    try:
+        return receive(unpack_chunks(bundle), tables)
+    finally:
+        for fd in descriptors:
+            os.close(fd)
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """The loop to use: uvloop where it is installed, else asyncio's own."""
+    try:
+        import uvloop  # no wheel for some platforms
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def end_with_supervisor(supervisor: int) -> None:
+    """Let the kernel kill this process when its supervisor dies, however that happens.
+
+    prctl(2), PR_SET_PDEATHSIG. The end of the control socket tells the same, but not to a process
+    that is stopped or hangs, and its listeners would keep their share of new connections.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        journal().warning("no parent-death signal", error=os.strerror(ctypes.get_errno()))
+    if os.getppid() != supervisor:  # it died before the call
+        sys.exit(0)
+
+
+async def _work(control: socket.socket) -> int:
+    return await Worker(control).run()
+
+
+def main() -> None:
+    """Run a worker on the control socket whose descriptor is the first argument."""
+    for number in _IGNORED_SIGNALS:  # a terminal or a service manager sends them to the whole group
+        signal.signal(number, signal.SIG_IGN)
+    control, supervisor = (int(argument) for argument in sys.argv[1:3])
+    configure_journal()
+    end_with_supervisor(supervisor)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        code = runner.run(_work(socket.socket(fileno=control)))
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
