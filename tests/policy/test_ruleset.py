@@ -1,0 +1,188 @@
+"""The compiled ruleset against the plain judge, and the laws that hold of every policy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from egressproxy.names import DnsName
+from egressproxy.patterns import Pattern
+from egressproxy.policy.compile import compile_policy
+from egressproxy.policy.rules import (
+    Ech,
+    Mode,
+    SniCheck,
+)
+from egressproxy.policy.ship import receive, ship
+from egressproxy.policy.verdict import Action, Flow, Reason
+from egressproxy.ports import PortSpan, Protocol
+from tests.policy.building import (
+    ALLOW,
+    DENY,
+    HTTP,
+    NOON,
+    TCP,
+    TLS,
+    TODAY,
+    TOMORROW,
+    UDP,
+    YESTERDAY,
+    name_list,
+    networks,
+    plain_application,
+    plain_decide,
+    plain_network,
+    policy,
+    rule,
+)
+
+if TYPE_CHECKING:
+    from egressproxy.policy.rules import Policy, Rule
+
+LABELS = st.sampled_from(["a", "b", "ab", "abc", "md-1", "md-1x", "x_y"])
+NAMES = st.lists(LABELS, min_size=1, max_size=4).map(lambda labels: ".".join([*labels, "test"]))
+SUFFIXES = st.lists(LABELS, max_size=2).map(lambda labels: ".".join([*labels, "test"]))
+PATTERNS = st.builds(
+    lambda prefix, suffix: Pattern(DnsName(suffix), prefix),
+    st.sampled_from([None, None, "", "", "a", "ab", "md-", "md-1", "x"]),
+    SUFFIXES,
+)
+LISTS = st.lists(PATTERNS, max_size=6).map(lambda found: name_list(*map(str, dict.fromkeys(found))))
+ADDRESSES = st.sampled_from(
+    ["10.0.0.1", "10.0.0.2", "10.0.1.1", "10.9.9.9", "192.0.2.1", "2001:db8::1", "2001:db8:1::1"]
+)
+NETWORKS = st.lists(
+    st.sampled_from(
+        networks(
+            *("10.0.0.0/24", "10.0.0.1/32", "10.0.0.0/8", "0.0.0.0/0", "10.0.0.2/31"),
+            *("2001:db8::/32", "2001:db8::/48", "::/0", "2001:db8::1/128"),
+        )
+    ),
+    max_size=3,
+).map(tuple)
+PORTS = st.lists(
+    st.sampled_from(
+        [
+            *(PortSpan(TLS, 443, 443), PortSpan(TLS, 8443, 8443), PortSpan(HTTP, 80, 80)),
+            *(PortSpan(TCP, 443, 443), PortSpan(TCP, 1, 100), PortSpan(UDP, 53, 443)),
+        ]
+    ),
+    min_size=1,
+    max_size=3,
+).map(tuple)
+DAYS = st.sampled_from([None, None, YESTERDAY, TODAY, TOMORROW])
+
+
+def rules(*actions: Action) -> st.SearchStrategy[Rule]:
+    return st.builds(
+        rule,
+        st.just("r"),
+        ports=PORTS,
+        patterns=st.lists(PATTERNS, max_size=3).map(tuple),
+        lists=st.lists(LISTS, max_size=1).map(tuple),
+        networks=NETWORKS,
+        any_destination=st.sampled_from([False, False, False, True]),
+        action=st.sampled_from(actions),
+        sources=st.one_of(st.none(), st.none(), NETWORKS),
+        until=DAYS,
+        audit=st.sampled_from([False, False, False, True]),
+        audit_until=DAYS,
+        sni=st.sampled_from(SniCheck),
+        ech=st.sampled_from(Ech),
+    )
+
+
+def numbered(rules: list[Rule], **fields: Any) -> Policy:
+    """Ids are unique, so that two judges who name the same rule mean the same one."""
+    return policy(*(replace(each, id=f"r{i}") for i, each in enumerate(rules)), **fields)
+
+
+POLICIES = st.builds(
+    numbered,
+    st.lists(rules(ALLOW, ALLOW, DENY), max_size=8),
+    mode=st.sampled_from([Mode.ENFORCE, Mode.ENFORCE, Mode.AUDIT]),
+    audit_until=DAYS,
+    ech=st.sampled_from([Ech.ALLOW, Ech.ALLOW, Ech.REFUSE]),
+)
+FLOWS = st.builds(
+    Flow,
+    protocol=st.sampled_from(Protocol),
+    src=ADDRESSES,
+    port=st.sampled_from([443, 443, 8443, 80, 53, 101]),
+    name=st.one_of(st.none(), NAMES.map(DnsName)),
+    dst=st.one_of(st.none(), ADDRESSES),
+    connect=st.one_of(st.none(), st.none(), NAMES.map(DnsName)),
+    ech=st.booleans(),
+    fault=st.one_of(st.none(), st.none(), st.sampled_from(Reason)),
+)
+DAY = timedelta(days=1).total_seconds()
+MOMENTS = st.sampled_from([NOON - DAY, NOON, NOON + DAY / 2 - 1e-3, NOON + DAY / 2, NOON + 2 * DAY])
+
+
+@given(POLICIES, st.lists(FLOWS, min_size=1, max_size=6), MOMENTS)
+def test_agrees_with_the_plain_judge(found: Policy, flows: list[Flow], now: float) -> None:
+    ruleset = compile_policy(found)
+    for one in [*flows, *flows]:  # the second time from memory
+        assert ruleset.decide(one, now) == plain_decide(found, one, now)
+        assert ruleset.decide_network(one, now) == plain_network(found, one, now)
+        assert ruleset.decide_application(one, now) == plain_application(found, one, now)
+
+
+@given(POLICIES, FLOWS, st.lists(MOMENTS, min_size=2, max_size=5))
+def test_time_may_go_either_way(found: Policy, one: Flow, moments: list[float]) -> None:
+    ruleset = compile_policy(found)
+    for now in moments:
+        assert ruleset.decide(one, now) == plain_decide(found, one, now)
+
+
+@given(POLICIES, st.lists(FLOWS, min_size=1, max_size=4), MOMENTS)
+def test_shipping_changes_no_verdict(found: Policy, flows: list[Flow], now: float) -> None:
+    here = compile_policy(found)
+    with ship(here) as shipment:
+        there = receive(shipment.chunks, shipment.fds, pause=lambda: None)
+    for one in flows:
+        verdict = there.decide(one, now)
+        assert verdict == here.decide(one, now)
+        assert (verdict.rule and verdict.rule.id) == verdict.rule_id
+    assert there.next_expiry(now) == here.next_expiry(now)
+    assert there.application_ports() == here.application_ports()
+
+
+@given(POLICIES, rules(ALLOW), FLOWS, MOMENTS)
+def test_an_allow_rule_at_the_end_never_denies_more(
+    found: Policy, last: Rule, one: Flow, now: float
+) -> None:
+    last = replace(last, sni=SniCheck.SAME, ech=Ech.ALLOW)
+    before = compile_policy(found).decide(one, now)
+    after = compile_policy(replace(found, rules=(*found.rules, replace(last, id="last")))).decide(
+        one, now
+    )
+    assert after.is_allow or not before.is_allow
+
+
+@given(POLICIES, FLOWS, MOMENTS)
+def test_audit_only_ever_softens(found: Policy, one: Flow, now: float) -> None:
+    enforced = compile_policy(replace(found, mode=Mode.ENFORCE)).decide(one, now)
+    audited = compile_policy(replace(found, mode=Mode.AUDIT, audit_until=None)).decide(one, now)
+    if enforced.is_allow:
+        assert audited == enforced
+    elif audited.is_allow:
+        assert audited.would_deny
+        assert audited.reason is enforced.reason
+
+
+@given(st.text(), st.text(), st.text(), st.text(), st.integers())
+def test_never_raises(src: str, name: str, dst: str, connect: str, port: int) -> None:
+    ruleset = compile_policy(
+        policy(rule("a", "*.a.test", "any", ports="https tcp:1-9", until=TODAY))
+    )
+    hostile = Flow(TLS, src, port, str.__new__(DnsName, name), dst, str.__new__(DnsName, connect))
+    for one in (hostile, hostile._replace(connect=None), hostile._replace(protocol=UDP)):
+        for now in (NOON, 0.0, -1e300, float("nan"), float("inf")):
+            assert ruleset.decide(one, now).action in (ALLOW, DENY)
+            ruleset.decide_network(one, now)
+            ruleset.decide_application(one, now)
