@@ -48,10 +48,15 @@ class Settings:
     dns_max_ttl_s: float = _setting(300.0, "answers live at most this long", 1, 86400)
     dns_negative_ttl_s: float = _setting(5.0, "a name without addresses is remembered", 0, 600)
     dns_cache_entries: int = _setting(10_000, "names in a worker's resolver cache", 1, 10_000_000)
+    dns_in_flight: int = _setting(1_000, "names a worker asks for at once", 1, 100_000)
     log_queue_records: int = _setting(10_000, "records waiting to be written", 1, 10_000_000)
     worker_timeout_s: float = _setting(
         20.0, "a worker that does not answer for so long is replaced", 0.5, 600
     )
+    log_rotate_bytes: int = _setting(
+        100 << 20, "a log file is renamed at this size; 0 never", 0, 1 << 40
+    )
+    log_rotate_files: int = _setting(5, "renamed log files kept: FILE.1, FILE.2, …", 1, 1000)
     fold_window_s: float = _setting(10.0, "identical denies within are one record", 0, 3600)
 
     def __post_init__(self) -> None:
