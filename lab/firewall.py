@@ -66,7 +66,7 @@ class Opening:
 
 def openings(policy: Policy) -> tuple[Opening, ...]:
     """Pass 1 of a policy, in order of judgement."""
-    return tuple(opening for rule in policy.rules for opening in _openings(rule))
+    return tuple(opening for rule in policy.rules for opening in openings_of(rule))
 
 
 def script(mode: Mode, pass_1: Iterable[Opening], ports: Iterable[int]) -> str:
@@ -128,7 +128,8 @@ def _prerouting(mode: Mode, ports: str) -> str:
   }}"""
 
 
-def _openings(rule: Rule) -> Iterator[Opening]:
+def openings_of(rule: Rule) -> Iterator[Opening]:
+    """What one rule opens or closes in pass 1, by family; nothing for a pass-2 rule."""
     destinations = [str(network) for network in rule.networks]
     for pattern in rule.patterns:
         destinations += sites.addresses_of(pattern.suffix) if pattern.is_exact else ()

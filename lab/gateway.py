@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from contextlib import contextmanager
@@ -87,6 +88,13 @@ class Gateway:
     def digest(self) -> str:
         """The digest of the policy in force."""
         return str(json.loads(self.admin("/policy")[1])["digest"])
+
+    def count_reloads(self, outcome: str) -> int:
+        """How many reloads ended ``applied``, ``unchanged``, ``refused`` or ``failed`` so far."""
+        text = self.admin("/metrics")[1].decode()
+        series = rf'egressproxy_reloads_total{{outcome="{outcome}"}} (\S+)'
+        found = re.search(series, text)
+        return int(float(found[1])) if found else 0
 
     def admin(self, path: str, *, method: str = "GET") -> tuple[int, bytes]:
         """Ask the admin listener."""
