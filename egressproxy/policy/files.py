@@ -1,0 +1,75 @@
+"""Reads the files a policy names: bounded, regular files only, inside the root policy's folder.
+
+An included file may come from another team: it must not be able to read the gateway's other files
+by ``..`` or a symlink, nor hang it with a pipe or a device. A ConfigMap's own symlinks stay inside
+the mounted folder and are followed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from egressproxy.policy.problems import Marked, Report
+
+
+@dataclass(slots=True)
+class Folder:
+    """Where a policy's files may be; ``read`` remembers what was read, for the watcher."""
+
+    root: Path
+    allow_outside: bool = False
+    read_files: dict[Path, None] = field(default_factory=dict)
+
+    def find(self, name: str, beside: Path, at: Marked, report: Report) -> Path | None:
+        """The path of a file named in the file ``beside``, or ``None`` and a problem."""
+        try:
+            path = Path(os.path.normpath(beside.parent / name))
+            real = path.resolve(strict=True)
+            inside = real.is_relative_to(self.root.resolve(strict=True))
+        except (OSError, ValueError, RuntimeError) as error:
+            # RuntimeError: a symlink loop, up to Python 3.12.
+            report.add(
+                at,
+                f"{name!r} cannot be read: {_why(error)}",
+                f"paths are relative to {beside.parent}",
+            )
+            return None
+        if not inside and not self.allow_outside:
+            hint = f"move it below {self.root}, or allow it with --allow-outside"
+            report.add(at, f"{name!r} is outside the policy's folder", hint)
+            return None
+        return path
+
+    def read(self, path: Path, limit: int, at: Marked | None, report: Report) -> bytes | None:
+        """The bytes of a file, one more than ``limit`` at most; ``None`` and a problem else."""
+        self.read_files[Path(os.path.abspath(path))] = None  # noqa: PTH100 - symlinks must stay
+        try:
+            return read_regular(path, limit)
+        except (OSError, ValueError) as error:
+            report.add(at, f"{path} cannot be read: {_why(error)}")
+            return None
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """At most ``limit + 1`` bytes of a regular file, so that the caller sees an excess.
+
+    Raises:
+        OSError: not to be read, or not a regular file.
+    """
+    # O_NONBLOCK: opening a pipe must not wait for its writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("not a regular file")
+        return file.read(limit + 1)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error)

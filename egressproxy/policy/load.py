@@ -1,0 +1,81 @@
+"""From a policy file to a ``Policy``: the one way in, with every problem at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from egressproxy.policy.digest import digest
+from egressproxy.policy.files import Folder
+from egressproxy.policy.include import Tree
+from egressproxy.policy.problems import Problems
+from egressproxy.policy.references import References
+from egressproxy.policy.required import required_rules
+from egressproxy.policy.rules import Mode, OnReload, Policy, Refusal
+from egressproxy.policy.written import Context, Defaults, written_rules
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from egressproxy.policy.document import Document
+    from egressproxy.policy.rules import Rule
+
+
+def load_policy(path: Path, *, allow_outside: bool = False) -> Policy:
+    """Read a policy with its includes, lists, service tags and requirements.
+
+    Args:
+        path: the root file; what it names must be in its folder or below.
+        allow_outside: files elsewhere may be named too.
+
+    Raises:
+        PolicyError: with every problem, in order of file, line and column.
+    """
+    problems = Problems()
+    folder = Folder(path.parent, allow_outside)
+    tree = Tree(folder, problems)
+    document = tree.read_root(path)
+    if document is None:
+        raise problems.error()
+    references = References(folder, problems)
+    references.read_tags(document, path, tree.parts[0].report)
+    rules = _rules(document, tree, references)
+    if problems.found:
+        raise problems.error()
+    return _policy(document, tree, rules, tuple(folder.read_files))
+
+
+def _rules(document: Document, tree: Tree, references: References) -> tuple[Rule, ...]:
+    if document.audit_until is not None and not _is_audit(document):
+        what = "audit_until without audit"
+        tree.parts[0].report.add(document.audit_until.node, what, "add mode: audit")
+    cloud = document.cloud.value if document.cloud is not None else None
+    context = Context(references, Defaults.of(document), cloud)
+    rules = [rule for part in tree.parts for rule in written_rules(part, context)]
+    return (*rules, *required_rules(tree.parts, context))
+
+
+def _is_audit(document: Document) -> bool:
+    return document.mode is not None and document.mode.value is Mode.AUDIT
+
+
+def _policy(
+    document: Document, tree: Tree, rules: tuple[Rule, ...], files: tuple[Path, ...]
+) -> Policy:
+    defaults = Defaults.of(document)
+    listed = (entry.id.value for part in tree.parts for entry in part.document.requirements or ())
+    policy = Policy(
+        cloud=document.cloud.value if document.cloud else "",
+        rules=rules,
+        sources=tuple(sorted(tree.groups.networks.items())),
+        requirements=tuple(dict.fromkeys(listed)),
+        files=files,
+        digest="",
+        mode=document.mode.value if document.mode else Mode.ENFORCE,
+        audit_until=document.audit_until.value if document.audit_until else None,
+        destination=defaults.destination,
+        ech=defaults.ech,
+        refusal=document.refusal.value if document.refusal else Refusal.ALERT,
+        on_reload=document.on_reload.value if document.on_reload else OnReload.CLOSE,
+    )
+    return replace(policy, digest=digest(policy))
