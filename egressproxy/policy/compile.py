@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
     from egressproxy.policy.rules import Policy, Rule
+    from egressproxy.policy.table import TableLayout
 
     Networks = tuple[IPv4Network | IPv6Network, ...]
     Group = tuple[int, ...]
@@ -53,11 +54,7 @@ def compile_policy(policy: Policy) -> Ruleset:
     keys.add_sources(gates.source_sets)
     anywhere = tuple(i for i, rule in enumerate(policy.rules) if rule.any_destination)
     anywhere_group = keys.value(anywhere) if anywhere else None
-    lengths = keys.lengths()
-    buffer, layout = build_table(
-        [*keys.owners, *lengths],
-        chain(map(keys.value, keys.owners.values()), lengths.values()),
-    )
+    buffer, layout = keys.table()
     facts = Facts(
         cloud=policy.cloud,
         digest=policy.digest,
@@ -174,6 +171,9 @@ class _Keys:
                 self._note_wildcard(prefix, suffix.encode())
 
     def _merge(self, fresh: dict[bytes, Group]) -> None:
+        if not self.owners:
+            self.owners = fresh
+            return
         for key in self.owners.keys() & fresh.keys():
             fresh[key] = tuple(sorted({*self.owners[key], *fresh[key]}))
         self.owners.update(fresh)
@@ -211,7 +211,16 @@ class _Keys:
         else:
             self._suffixes |= 1 << suffix.count(b".")
 
-    def lengths(self) -> dict[bytes, int]:
+    def table(self) -> tuple[bytes, TableLayout]:
+        """All keys and what stands there for them."""
+        values = {group: self.value(group) for group in set(self.owners.values())}
+        lengths = self._prefix_lengths()
+        return build_table(
+            [*self.owners, *lengths],
+            chain(map(values.__getitem__, self.owners.values()), lengths.values()),
+        )
+
+    def _prefix_lengths(self) -> dict[bytes, int]:
         """The keys that say which prefix lengths there are under a suffix, and their places."""
         places = {}
         for suffix, lengths in self._lengths.items():

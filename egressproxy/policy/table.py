@@ -19,7 +19,8 @@ import os
 from array import array
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import accumulate, chain
+from itertools import accumulate, chain, repeat
+from operator import add
 from struct import Struct
 from typing import TYPE_CHECKING, Final, Protocol
 from zlib import crc32
@@ -34,6 +35,7 @@ MAX_KEY_OCTETS: Final = 1023
 MAX_RECORDS_OCTETS: Final = (1 << 32) - 1
 _LENGTHS: Final = tuple(n.to_bytes(2, "little") for n in range(MAX_KEY_OCTETS + 1))
 _VALUE: Final = Struct("<I")
+_OVERHEAD: Final = 6
 _SLOT: Final = 8
 _CRC: Final = 0xFFFFFFFF
 
@@ -87,7 +89,8 @@ def build_table(keys: Sequence[bytes], values: Iterable[int]) -> tuple[bytes, Ta
     )
     if len(records) > MAX_RECORDS_OCTETS - 1:
         raise TableTooLargeError(f"{len(keys)} names do not fit a table", hint="split the lists")
-    places = list(accumulate((len(key) + 6 for key in keys), initial=1))
+    sizes = map(add, map(len, keys), repeat(_OVERHEAD))
+    places = list(accumulate(sizes, initial=1))
     slots, misfits = _place(keys, places)
     seed = os.urandom(16) if misfits else b""
     extra = _place_extra([(keys[i], places[i]) for i in misfits], seed)
