@@ -7,7 +7,6 @@ plane on loopback shows what can be shown.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,11 +21,20 @@ from lab.network import network
 from lab.programs import how_to_install, missing
 from lab.stage import Stage
 
-_INSIDE: Final = "EGRESSPROXY_LAB_USER_NAMESPACE"
 _NEEDED: Final = ("ip", "nft", "nsenter")
-# A mount namespace with a /run of its own is where ip-netns(8) keeps its names without being root.
 _ENTER: Final = ("unshare", "--user", "--map-root-user", "--mount", "--net")
-_MOUNT_RUN: Final = 'mount -t tmpfs lab /run && exec "$@"'
+# ip-netns(8) keeps its names below /run, which only a mount of our own makes writable. Where
+# /etc/resolv.conf points into the /run that this hides, it needs something to point to again.
+_OWN_RUN: Final = """
+mount -t tmpfs lab /run && target=$(readlink -m /etc/resolv.conf) &&
+{ [ -e "$target" ] || { mkdir -p "${target%/*}" && : > "$target"; } } && exec "$@"
+"""
+_IN_USER_NAMESPACE: Final = (
+    *("unshare", "--user", "--map-root-user", "--mount", "--net"),
+    *("sh", "-c", _OWN_RUN, "sh"),
+)
+DEMO_IN_USER_NAMESPACE: Final = (*_IN_USER_NAMESPACE, sys.executable, "-m", "lab.demo")
+"""The demo for who is not root: root in a user namespace of its own."""
 _PICTURE: Final = """\
 Three network namespaces on this machine, IPv4 and IPv6; nothing leaves them:
 
@@ -39,9 +47,17 @@ def main() -> int:
     """Run the demo; returns 0 where every expectation held."""
     if os.geteuid() == 0:
         return _on_the_network()
-    if _user_namespaces_work():
-        return _in_user_namespace()
+    if user_namespaces_work():
+        return subprocess.run(DEMO_IN_USER_NAMESPACE).returncode
     return loopback_demo.main(Stage())
+
+
+def user_namespaces_work() -> bool:
+    """Whether the kernel lets this user have network namespaces with nftables."""
+    if missing(*_NEEDED, "unshare"):
+        return False
+    probe = (*_IN_USER_NAMESPACE, "nft", "list", "ruleset")
+    return subprocess.run(probe, capture_output=True).returncode == 0
 
 
 def _on_the_network() -> int:
@@ -64,18 +80,6 @@ def _on_the_network() -> int:
             stage.say(f"The lab could not be built: {error}")
             return 2
     return stage.curtain()
-
-
-def _user_namespaces_work() -> bool:
-    if os.environ.get(_INSIDE) or missing(*_NEEDED) or shutil.which("unshare") is None:
-        return False
-    probe = (*_ENTER, "sh", "-c", _MOUNT_RUN, "sh", "nft", "list", "ruleset")
-    return subprocess.run(probe, capture_output=True).returncode == 0
-
-
-def _in_user_namespace() -> int:
-    argv = (*_ENTER, "sh", "-c", _MOUNT_RUN, "sh", sys.executable, "-m", "lab.demo")
-    return subprocess.run(argv, env={**os.environ, _INSIDE: "1"}).returncode
 
 
 if __name__ == "__main__":

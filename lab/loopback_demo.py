@@ -19,11 +19,10 @@ from lab import flow_table, policies
 from lab.events import EventReader
 from lab.programs import how_to_install, missing
 from lab.scenes import sentence
+from lab.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from lab.stage import Stage
 
 _READY_TIMEOUT_S: Final = 15.0
 _STOP_TIMEOUT_S: Final = 10.0
@@ -116,3 +115,7 @@ def _await_listener(process: subprocess.Popen[bytes], port: int) -> None:
             time.sleep(_POLL_S)
         else:
             return
+
+
+if __name__ == "__main__":
+    sys.exit(main(Stage()))

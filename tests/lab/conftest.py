@@ -51,7 +51,8 @@ def session_gateway(lab: Network) -> Iterator[Gateway]:
 def gw(session_gateway: Gateway) -> Iterator[Gateway]:
     """The shared gateway under the standard policy, reached by REDIRECT; records begin anew."""
     yield session_gateway
-    session_gateway.apply_policy(STANDARD)
+    if session_gateway.policy_file.read_text() != STANDARD:
+        session_gateway.apply_policy(STANDARD)
     if session_gateway.mode is not Mode.REDIRECT:
         session_gateway.route(Mode.REDIRECT)
 
