@@ -22,7 +22,6 @@ from lab.programs import how_to_install, missing
 from lab.stage import Stage
 
 _NEEDED: Final = ("ip", "nft", "nsenter")
-_ENTER: Final = ("unshare", "--user", "--map-root-user", "--mount", "--net")
 # ip-netns(8) keeps its names below /run, which only a mount of our own makes writable. Where
 # /etc/resolv.conf points into the /run that this hides, it needs something to point to again.
 _OWN_RUN: Final = """

@@ -55,7 +55,7 @@ def topology(directory: Path) -> Iterator[Topology]:
         _address(built.hub, INSIDE, sites.HUB_INSIDE)
         _address(built.hub, OUTSIDE, sites.HUB_OUTSIDE)
         _address(built.spoke, "eth0", sites.SPOKE_NODE)
-        _address(built.spoke, "eth0", sites.SPOKE_SECOND)
+        _address(built.spoke, "eth0", sites.SPOKE_SECOND, "preferred_lft", "0")
         _address(built.internet, "eth0", sites.INTERNET_GATEWAY)
         for site in sites.SITES:
             _address(built.internet, "lo", site.addresses, host=True)
@@ -75,12 +75,14 @@ def _link(hub: Namespace, name: str, other: Namespace) -> None:
 
 
 def _address(
-    namespace: Namespace, link: str, addresses: tuple[str, str], *, host: bool = False
+    namespace: Namespace, link: str, addresses: tuple[str, str], *options: str, host: bool = False
 ) -> None:
+    """Give a link both addresses; ``preferred_lft 0`` makes one that is used when asked for."""
     four, six = addresses
-    namespace.run("ip", "address", "add", f"{four}/{32 if host else 16}", "dev", link)
+    add = ("ip", "address", "add")
+    namespace.run(*add, f"{four}/{32 if host else 16}", "dev", link, *options)
     # nodad: a tentative address cannot be bound, and there is nobody to collide with.
-    namespace.run("ip", "address", "add", f"{six}/{128 if host else 64}", "dev", link, "nodad")
+    namespace.run(*add, f"{six}/{128 if host else 64}", "dev", link, "nodad", *options)
 
 
 def _default_route(namespace: Namespace, gateway: tuple[str, str]) -> None:
