@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from itertools import chain, zip_longest
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from egressproxy.resolve.cache import Answer, Cache, Failure
 from egressproxy.resolve.stub import Family, Part, Stub, parse_server
@@ -43,6 +43,14 @@ class Lookup(StrEnum):
     NEGATIVE = "negative"
     MISS = "miss"
     ERROR = "error"
+
+
+class LookupCounters(Protocol):
+    """Where the resolver counts; ``observe.counters.WorkerCounters`` is one."""
+
+    def resolver(self, outcome: str) -> None:
+        """Count one look-up; ``outcome`` is a ``Lookup``."""
+        ...
 
 
 class _Question:
@@ -69,7 +77,7 @@ class Resolver:
         servers: ``ADDRESS[:PORT]``, tried in order; none means those of the system.
         overrides: names with fixed addresses, for labs; never asked for.
         prefers_ipv6: whether IPv6 addresses come first.
-        count: called with each ``Lookup``.
+        counters: where look-ups are counted.
 
     Raises:
         ServiceError: a server that is not an address.
@@ -82,7 +90,7 @@ class Resolver:
         servers: Sequence[str] = (),
         overrides: Mapping[DnsName, tuple[str, ...]] | None = None,
         prefers_ipv6: Callable[[], bool] | None = None,
-        count: Callable[[Lookup], object] = lambda _: None,
+        counters: LookupCounters | None = None,
     ) -> None:
         self._settings = settings
         self._servers = tuple(parse_server(server) for server in servers)
@@ -92,7 +100,7 @@ class Resolver:
         }
         self._cache = Cache(settings.dns_cache_entries)
         self._prefers_ipv6 = prefers_ipv6 or _IPv6Preference()
-        self._count = count
+        self._count = counters.resolver if counters else _ignore
         self._questions: dict[DnsName, _Question] = {}
         self._open = 0  # questions whose two halves are not both back, timed out ones included
         self._waiting = 0
@@ -253,6 +261,10 @@ def has_global_ipv6() -> bool:
     except OSError:
         return False
     return not source.startswith(("fc", "fd", "fe80"))
+
+
+def _ignore(_outcome: str) -> None:
+    """Count nothing."""
 
 
 def _interleave(families: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

@@ -1,0 +1,181 @@
+"""``/metrics``: the counters of all workers in the Prometheus text format.
+
+Names follow the Prometheus conventions (base units, ``_total``); labels come from enums only, so
+that no peer can add a time series. Every combination that can occur is there from the start with
+zero, so that ``rate()`` sees the first one.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from egressproxy import __version__
+from egressproxy.observe.counters import Latency
+from egressproxy.observe.record import Plane
+from egressproxy.policy.verdict import AUDITABLE, Action, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+    from egressproxy.observe.counters import Counters, Histogram, Totals
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+
+_ERRORS: Final = frozenset({Reason.RESOLVE_FAILED, Reason.DIAL_FAILED, Reason.DIAL_TIMEOUT})
+_POSSIBLE: Final = {
+    Action.ALLOW: AUDITABLE,  # with its own rule, or softened by audit
+    Action.DENY: frozenset(Reason) - _ERRORS,
+    Action.ERROR: _ERRORS,
+}
+_LATENCIES: Final = {
+    Latency.DECIDE: ("egressproxy_decide_seconds", "Time of one judgement."),
+    Latency.RESOLVE: ("egressproxy_resolve_seconds", "Name to addresses, cache misses only."),
+    Latency.DIAL: ("egressproxy_dial_seconds", "First connect to established upstream."),
+    Latency.FIRST_BYTE: (
+        "egressproxy_first_byte_seconds",
+        "Accept of a flow to the first byte from its upstream.",
+    ),
+}
+
+
+class MetricsCollector(Collector):
+    """Sums the workers' rows at each scrape."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
+    def describe(self) -> list[Metric]:
+        """Nothing, so that registering does not collect."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """All metric families of one reading."""
+        totals = self._counters.totals()
+        yield from _flow_families(totals)
+        yield from _distributions(totals)
+        yield from _resolver_and_log(totals)
+        yield from _service(totals, self._counters.workers)
+
+
+def render(counters: Counters) -> bytes:
+    """The page as text, to be served as ``CONTENT_TYPE``."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(MetricsCollector(counters))
+    return generate_latest(registry)
+
+
+def _flow_families(totals: Totals) -> Iterator[Metric]:
+    flows = CounterMetricFamily(
+        "egressproxy_flows",
+        "Judged flows (HTTP: judged names of a connection).",
+        labels=("plane", "action", "reason"),
+    )
+    denies = CounterMetricFamily("egressproxy_denies", "Refused flows.", labels=("plane", "reason"))
+    for (plane, action, reason), count in totals.flows.items():
+        if count or reason in _POSSIBLE[action]:
+            flows.add_metric((plane.value, action.value, reason.value), count)
+            if action is Action.DENY:
+                denies.add_metric((plane.value, reason.value), count)
+    yield flows
+    yield denies
+    would_deny = CounterMetricFamily(
+        "egressproxy_would_deny", "Flows that only audit mode let pass.", labels=("plane",)
+    )
+    active = GaugeMetricFamily("egressproxy_active_flows", "Open flows.", labels=("plane",))
+    for plane in Plane:
+        would_deny.add_metric((plane.value,), totals.would_deny[plane])
+        active.add_metric((plane.value,), totals.active[plane])
+    yield would_deny
+    yield active
+    relayed = CounterMetricFamily(
+        "egressproxy_relayed_bytes", "Bytes passed on.", labels=("direction",)
+    )
+    relayed.add_metric(("up",), totals.bytes_up)
+    relayed.add_metric(("down",), totals.bytes_down)
+    yield relayed
+
+
+def _distributions(totals: Totals) -> Iterator[Metric]:
+    yield _histogram(
+        "egressproxy_client_hello_bytes", "Size of ClientHellos with headers.", totals.hello
+    )
+    for latency, (name, about) in _LATENCIES.items():
+        yield _histogram(name, about, totals.latencies[latency])
+
+
+def _resolver_and_log(totals: Totals) -> Iterator[Metric]:
+    lookups = CounterMetricFamily(
+        "egressproxy_resolver_lookups",
+        "Names looked up: cache hit, remembered failure (negative), question (miss), failed (error).",
+        labels=("outcome",),
+    )
+    for outcome, count in totals.lookups.items():
+        lookups.add_metric((outcome.value,), count)
+    yield lookups
+    yield CounterMetricFamily(
+        "egressproxy_log_dropped_records",
+        "Flow records lost: queue full or disk failing.",
+        totals.log_dropped,
+    )
+    yield CounterMetricFamily(
+        "egressproxy_log_folded_records",
+        "Flow records that are in the log only as part of a count.",
+        totals.log_folded,
+    )
+    yield CounterMetricFamily(
+        "egressproxy_log_write_errors",
+        "Failed writes of the record log, each retried.",
+        totals.log_errors,
+    )
+
+
+def _service(totals: Totals, workers: int) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "egressproxy_engine_longest_stall_seconds",
+        "Longest time an engine was away from its flows since its worker started.",
+        totals.longest_stall_s,
+    )
+    reloads = CounterMetricFamily(
+        "egressproxy_reloads",
+        "Policy reloads: in force (ok), policy has problems (refused), worker problem (failed).",
+        labels=("outcome",),
+    )
+    for outcome, count in totals.reloads.items():
+        reloads.add_metric((outcome.value,), count)
+    yield reloads
+    yield GaugeMetricFamily("egressproxy_workers", "Worker processes.", workers)
+    yield CounterMetricFamily(
+        "egressproxy_worker_restarts", "Workers that died and were replaced.", totals.restarts
+    )
+    yield InfoMetricFamily("egressproxy_build", "The running version.", {"version": __version__})
+    if totals.policy_digest:
+        yield InfoMetricFamily(
+            "egressproxy_policy", "The policy in force.", {"digest": totals.policy_digest}
+        )
+        yield GaugeMetricFamily(
+            "egressproxy_policy_loaded_timestamp_seconds",
+            "When the policy in force was loaded.",
+            totals.policy_loaded_at,
+        )
+
+
+def _histogram(name: str, about: str, histogram: Histogram) -> Metric:
+    bounds = (*histogram.bounds, float("inf"))
+    buckets = [
+        (floatToGoString(bound), count)
+        for bound, count in zip(bounds, accumulate(histogram.counts), strict=True)
+    ]
+    return HistogramMetricFamily(name, about, buckets=buckets, sum_value=histogram.total)
