@@ -60,9 +60,9 @@ def test_denied_name_ends_with_an_alert(gw: Gateway, clients: Clients, kind: Kin
     assert not [event for event in gw.lab.events.read()[seen:] if event["event"] == "tls"]
 
 
+@pytest.mark.parametrize("kind", [Kind.GO, Kind.CHROMIUM], indirect=True)
 def test_post_quantum_hello_passes_whole(either: Gateway, clients: Clients, kind: Kind) -> None:
-    if kind not in (Kind.GO, Kind.CHROMIUM):
-        pytest.skip("not in this checkout: a client whose hello has post-quantum key shares")
+    """Debian 12's own Go is older than 1.24 and sends a classical hello; Chromium's is not."""
     seen = either.lab.events.mark()
     done = clients.fetch(kind, "https://packages.microsoft.com/")
     assert "Hello from packages.microsoft.com/" in done.stdout, done.text
