@@ -7,6 +7,7 @@ zero, so that ``rate()`` sees the first one.
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
@@ -18,9 +19,7 @@ from prometheus_client.core import (
     InfoMetricFamily,
 )
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
-from egressproxy import __version__
 from egressproxy.observe.counters import Latency
 from egressproxy.observe.record import Plane
 from egressproxy.policy.verdict import AUDITABLE, Action, Reason
@@ -119,7 +118,7 @@ def _distributions(totals: Totals) -> Iterator[Metric]:
 def _resolver_and_log(totals: Totals) -> Iterator[Metric]:
     lookups = CounterMetricFamily(
         "egressproxy_resolver_lookups",
-        "Names looked up: cache hit, remembered failure (negative), question (miss), failed (error).",
+        "Names looked up: in the cache (hit, negative), asked for (miss), without answer (error).",
         labels=("outcome",),
     )
     for outcome, count in totals.lookups.items():
@@ -160,7 +159,9 @@ def _service(totals: Totals, workers: int) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "egressproxy_worker_restarts", "Workers that died and were replaced.", totals.restarts
     )
-    yield InfoMetricFamily("egressproxy_build", "The running version.", {"version": __version__})
+    yield InfoMetricFamily(
+        "egressproxy_build", "The running version.", {"version": version("egressproxy")}
+    )
     if totals.policy_digest:
         yield InfoMetricFamily(
             "egressproxy_policy", "The policy in force.", {"digest": totals.policy_digest}
@@ -173,9 +174,6 @@ def _service(totals: Totals, workers: int) -> Iterator[Metric]:
 
 
 def _histogram(name: str, about: str, histogram: Histogram) -> Metric:
-    bounds = (*histogram.bounds, float("inf"))
-    buckets = [
-        (floatToGoString(bound), count)
-        for bound, count in zip(bounds, accumulate(histogram.counts), strict=True)
-    ]
+    bounds = (*(repr(float(bound)) for bound in histogram.bounds), "+Inf")
+    buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
     return HistogramMetricFamily(name, about, buckets=buckets, sum_value=histogram.total)
