@@ -1,8 +1,8 @@
 """What the engine is given: one ``EngineContext`` per worker, and the roles its members play.
 
 The roles are protocols, so that the engine names what it needs and no more; the real ones are
-``policy.decide.Ruleset``, ``resolve.resolver.Resolver``, ``resolve.guard.Guard``,
-``observe.log.RecordLog``, ``observe.counters.WorkerCounters``. A test gives its own.
+``policy.ruleset.Ruleset``, ``resolve.resolver.Resolver``, ``observe.log.RecordLog`` and
+``observe.counters.WorkerCounters``. A test gives its own.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from egressproxy.observe.record import Plane
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from ipaddress import IPv4Network, IPv6Network
 
     from egressproxy.names import DnsName
-    from egressproxy.observe.record import FlowRecord, Plane
+    from egressproxy.observe.record import FlowRecord
     from egressproxy.planes.limits import WorkerLimits
     from egressproxy.policy.rules import OnReload, Refusal
     from egressproxy.policy.verdict import Action, Flow, Reason, Verdict
     from egressproxy.ports import Protocol as Speaks
+    from egressproxy.resolve.guard import Guard
     from egressproxy.settings import Settings
 
 
@@ -34,6 +36,11 @@ class ListenerKind(StrEnum):
     """nft ``redirect``: conntrack knows it (``SO_ORIGINAL_DST``)."""
     TPROXY = "tproxy"
     """nft ``tproxy``: it is the socket's own address."""
+
+    @property
+    def plane(self) -> Plane:
+        """The plane that records and metrics name."""
+        return Plane.EXPLICIT if self is ListenerKind.EXPLICIT else Plane.TRANSPARENT
 
 
 class AllowRecords(StrEnum):
@@ -114,14 +121,6 @@ class NameResolver(Protocol):
         ...
 
 
-class AddressGuard(Protocol):
-    """Which addresses must not be dialled."""
-
-    def refuses(self, address: str, allowed: tuple[IPv4Network | IPv6Network, ...]) -> bool:
-        """Whether an address is forbidden, given the networks that a rule lists."""
-        ...
-
-
 class RecordSink(Protocol):
     """Where records go; never blocks."""
 
@@ -133,7 +132,9 @@ class RecordSink(Protocol):
 class FlowCounters(Protocol):
     """The worker's row of the shared counters."""
 
-    def flow(self, plane: Plane, action: Action, reason: Reason) -> None:
+    def flow(
+        self, plane: Plane, action: Action, reason: Reason, *, would_deny: bool = False
+    ) -> None:
         """Count a judged flow."""
         ...
 
@@ -196,7 +197,7 @@ class EngineContext:
     settings: Settings
     ruleset: Judge
     resolver: NameResolver
-    guard: AddressGuard
+    guard: Guard
     log: RecordSink
     counters: FlowCounters
     limits: WorkerLimits

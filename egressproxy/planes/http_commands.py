@@ -29,7 +29,7 @@ class Judge(Protocol):
 
 
 class CloseReason(StrEnum):
-    """Why a session, and with it a record, ended."""
+    """Why a flow or an HTTP session, and with it a record, ended."""
 
     DONE = "done"
     """Request and response complete, and one side asked for no more."""
@@ -44,6 +44,8 @@ class CloseReason(StrEnum):
     """No upstream was to be had."""
     TIMEOUT = "timeout"
     IDLE = "idle"
+    HALF_CLOSED = "half_closed"
+    """One direction ended, and nothing moved in the other for ``half_closed_timeout_s``."""
     DRAINED = "drained"
     REVOKED = "revoked"
     EVICTED = "evicted"

@@ -1,0 +1,172 @@
+"""Accepting: from a listener's queue to a flow that is being read, or refused at the door.
+
+Batches are bounded, so that a flood of connections cannot starve the flows that are open. Where
+descriptors run out, accepting pauses until the next tick instead of spinning: the kernel keeps the
+queue. A flow over a limit is counted, recorded (floods are folded) and reset.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import TYPE_CHECKING, Final
+
+from egressproxy.kernel.destination import (
+    local_destination,
+    plain_address,
+    redirected_destination,
+)
+from egressproxy.planes.context import ListenerKind
+from egressproxy.planes.flow import Flow, Watched
+from egressproxy.planes.flows import adopt
+from egressproxy.planes.limits import Source
+from egressproxy.planes.reactor import IN
+from egressproxy.policy.verdict import Action, Reason, Verdict
+from egressproxy.policy.verdict import Flow as Facts
+from egressproxy.ports import Protocol
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from egressproxy.planes.context import EngineContext
+    from egressproxy.planes.explicit import Explicit
+    from egressproxy.planes.flows import Flows
+    from egressproxy.planes.reactor import Reactor
+    from egressproxy.planes.refuse import Refuser
+    from egressproxy.planes.sniff import Sniffer
+    from egressproxy.planes.tunnel import Tunnels
+
+_BATCH: Final = 64
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_LOOP: Final = Verdict(Action.DENY, Reason.LOOP)
+
+_log = logging.getLogger(__name__)
+
+
+class Listener(Watched):
+    """A listening socket and what its clients are; ``accept`` gives a descriptor and a name.
+
+    The public ``accept()`` would wrap the descriptor in a socket object of its own.
+    """
+
+    __slots__ = ("accept", "family", "kind", "port", "sock")
+
+    def __init__(self, sock: socket.socket, kind: ListenerKind) -> None:
+        self.fd = sock.fileno()
+        self.sock = sock
+        self.accept: Callable[[], tuple[int, tuple[str, int]]] = sock._accept  # type: ignore[attr-defined]  # noqa: SLF001
+        self.kind = kind
+        self.family = sock.family
+        self.port = sock.getsockname()[1]
+
+
+class Acceptor:
+    """The listeners of one engine."""
+
+    def __init__(
+        self,
+        context: EngineContext,
+        reactor: Reactor,
+        flows: Flows,
+        refuser: Refuser,
+        tunnels: Tunnels,
+        sniffer: Sniffer,
+        explicit: Explicit,
+    ) -> None:
+        self._context = context
+        self._limits = context.limits
+        self._reactor = reactor
+        self._flows = flows
+        self._refuser = refuser
+        self._tunnels = tunnels
+        self._sniffer = sniffer
+        self._explicit = explicit
+        self._listeners: list[Listener] = []
+        self._ports: frozenset[int] = frozenset()
+        self._paused = False
+
+    def listen(self, sock: socket.socket, kind: ListenerKind) -> None:
+        """Accept from a listening, non-blocking socket, which the caller keeps open."""
+        sock.setblocking(False)
+        listener = Listener(sock, kind)
+        listener.on_event = self._on_event
+        self._listeners.append(listener)
+        self._ports |= {listener.port}
+        self._reactor.watch(listener, IN)
+
+    def stop(self) -> None:
+        """Accept no more; the listeners stay open, as another process may serve them."""
+        for listener in self._listeners:
+            self._reactor.unwatch(listener)
+        self._listeners.clear()
+
+    def tick(self) -> None:
+        """Try again after descriptors had run out."""
+        if self._paused:
+            self._paused = False
+            for listener in self._listeners:
+                self._reactor.change(listener, IN)
+
+    def _on_event(self, listener: Listener, _events: int) -> None:
+        accept = listener.accept
+        for _ in range(_BATCH):
+            try:
+                fd, peer = accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._pause(error)
+                    return
+                continue  # that client is gone (ECONNABORTED, and what accept(2) lists beside it)
+            self._admit(listener, fd, peer)
+
+    def _pause(self, error: OSError) -> None:
+        self._paused = True
+        for listener in self._listeners:
+            self._reactor.change(listener, 0)
+        _log.error(
+            "accepting pauses: %s; raise the limit of open files or lower max_flows",
+            error.strerror,
+        )
+
+    def _admit(self, listener: Listener, fd: int, peer: tuple[str, int]) -> None:
+        sock = adopt(fd, listener.family)
+        source = self._limits.admit(plain_address(peer[0]))
+        refused = None
+        if not isinstance(source, Source):
+            refused, source = source, Source(plain_address(peer[0]))
+        flow = self._flows.begin(sock, listener.kind, source, peer[1], listener.on_event)
+        if refused is not None:
+            self._flows.turn_away(flow, Verdict(Action.DENY, refused))
+        elif listener.kind is ListenerKind.EXPLICIT:
+            self._reactor.call(flow, self._explicit.begin, flow)
+        else:
+            self._reactor.call(flow, self._intercepted, flow)
+
+    def _intercepted(self, flow: Flow) -> None:
+        """Transparent: pass 1 with the original destination, before a byte is read."""
+        find = local_destination if flow.kind is ListenerKind.TPROXY else redirected_destination
+        destination = find(flow.client.sock)
+        context = self._context
+        if destination is None:
+            self._refuser.deny(flow, _LOOP, b"")  # nobody redirected it: it came straight to us
+            return
+        flow.dst_ip, flow.dst_port = destination
+        flow.facts = facts = Facts(
+            Protocol.TCP, flow.source.address, flow.dst_port, dst=flow.dst_ip
+        )
+        if flow.dst_port in self._ports and flow.dst_ip in context.own_addresses:
+            self._refuser.deny(flow, _LOOP, b"")
+            return
+        flow.ruleset = context.ruleset
+        verdict = context.ruleset.decide_network(facts, context.wall_clock())
+        if verdict is None:
+            flow.facts = None
+            self._sniffer.begin(flow)
+        elif verdict.is_allow:
+            flow.verdict = verdict
+            self._tunnels.dial_original(flow)
+        else:
+            self._refuser.deny(flow, verdict, b"")

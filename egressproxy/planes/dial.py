@@ -1,0 +1,287 @@
+"""Dialling: from an allowed name to a connected socket.
+
+The name comes from the client, the addresses from our own resolver, and the guard stands between.
+Several addresses are tried as RFC 8305 (Happy Eyeballs) says: in the answer's order, the next one
+after ``happy_eyeballs_delay_s`` or as soon as one fails; the first connection wins and the others
+are closed. One address has ``dial_timeout_s``, all together ``dial_total_timeout_s``.
+"""
+
+from __future__ import annotations
+
+import errno
+from functools import partial
+from ipaddress import ip_network
+from socket import AF_INET, AF_INET6, SO_ERROR, SOL_SOCKET
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from egressproxy.kernel.sockets import can_mark, connecting
+from egressproxy.planes.flow import Leg, Stage
+from egressproxy.planes.reactor import ERR, HUP, IN, OUT, RDHUP
+from egressproxy.policy.rules import Destination
+from egressproxy.policy.verdict import Pass, Reason
+from egressproxy.resolve.guard import choose, choose_original
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from ipaddress import IPv4Network, IPv6Network
+    from socket import SocketType
+    from typing import Any
+
+    from egressproxy.names import DnsName
+    from egressproxy.planes.context import Answer, EngineContext
+    from egressproxy.planes.flow import Flow
+    from egressproxy.planes.reactor import Reactor
+    from egressproxy.planes.timers import Timers
+    from egressproxy.policy.verdict import Verdict
+    from egressproxy.resolve.guard import Choice
+
+_MAX_ATTEMPTS: Final = 16
+"""Addresses of one answer that are tried; names with hundreds of records exist."""
+_ANYWHERE: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+
+
+class Target(NamedTuple):
+    """Whom to dial: a name, or (``name`` is ``None``) an address that the client chose."""
+
+    name: DnsName | None
+    address: str | None
+    port: int
+
+
+class Dialled(Protocol):
+    """Who asked for a dial; told once how it ended, unless the dial was abandoned."""
+
+    def connected(self, dial: Dial, upstream: Attempt) -> None:
+        """``upstream`` is connected and belongs to the asker, who sets its ``on_event``."""
+        ...
+
+    def dial_failed(self, dial: Dial, reason: Reason) -> None:
+        """No connection: ``forbidden_address``, ``resolve_failed``, ``dial_timeout``, …."""
+        ...
+
+
+class Attempt(Leg):
+    """A socket that is being connected to one address; the one that wins is the upstream's leg."""
+
+    __slots__ = ("address", "dial", "kept_alive", "key")
+
+    def __init__(self, sock: SocketType, flow: Flow, on_event: Callable[[Any, int], None]) -> None:
+        super().__init__(sock, flow, on_event, waits=True)
+        self.address = ""
+        self.dial: Dial | None = None
+        self.kept_alive = False
+        self.key = 0
+
+
+class Dial:
+    """One dial under way. ``key`` is the asker's own (an HTTP session's upstream number)."""
+
+    __slots__ = (
+        "attempts",
+        "candidates",
+        "dialler",
+        "failure",
+        "flow",
+        "key",
+        "match",
+        "owner",
+        "started",
+        "target",
+        "verdict",
+    )
+
+    def __init__(
+        self, dialler: Dialler, flow: Flow, owner: Dialled, target: Target, verdict: Verdict
+    ) -> None:
+        self.dialler = dialler
+        self.flow = flow
+        self.owner = owner
+        self.target = target
+        self.verdict = verdict
+        self.key = 0
+        self.candidates: list[str] = []  # reversed: the next one is the last
+        self.attempts: list[Attempt] = []
+        self.started = 0.0
+        self.failure = Reason.DIAL_FAILED
+        self.match = "unknown"
+
+    def abandon(self) -> None:
+        """Close every attempt and wait for nothing; the asker is not told."""
+        self.dialler.abandon(self)
+
+
+class Dialler:
+    """Carries out dials."""
+
+    def __init__(self, context: EngineContext, reactor: Reactor, timers: Timers) -> None:
+        self._context = context
+        self._reactor = reactor
+        self._timers = timers
+        self._counters = context.counters
+        self._mark = context.options.mark if context.options.mark and can_mark() else 0
+
+    def start(self, dial: Dial) -> None:
+        """Resolve, choose, connect; the owner may be told before this returns."""
+        flow, target = dial.flow, dial.target
+        dial.started = self._reactor.now
+        if target.name is None:
+            self._take(dial, self._choose_original(target.address or "", dial.verdict))
+            return
+        answer = self._context.resolver.cached(target.name)
+        if answer is not None:
+            self._take(dial, self._choose(dial, answer))
+            return
+        if flow.stage is not Stage.HTTP:
+            flow.stage = Stage.RESOLVE
+        self._context.resolver.resolve(target.name, partial(self._resolved, dial))
+
+    def abandon(self, dial: Dial) -> None:
+        """See ``Dial.abandon``."""
+        dial.candidates = []
+        timers = self._timers
+        timers.stagger.cancel(dial)
+        timers.dial.cancel(dial)
+        attempts, dial.attempts = dial.attempts, []
+        for attempt in attempts:
+            self._drop(attempt)
+        dial.started = -1.0
+
+    def tick(self, now: float) -> None:
+        """Expire what waits."""
+        for attempt in self._timers.address.expire(now):
+            self._reactor.call(attempt.flow, self._timed_out, attempt)
+        for dial in self._timers.stagger.expire(now):
+            self._reactor.call(dial.flow, self._staggered, dial)
+        for dial in self._timers.dial.expire(now):
+            self._reactor.call(dial.flow, self._expired, dial)
+
+    def _resolved(self, dial: Dial, answer: Answer) -> None:
+        """The resolver's callback."""
+        if dial.started < 0:
+            return  # abandoned meanwhile
+        reactor = self._reactor
+        reactor.now = reactor.clock()
+        self._counters.resolve_s(reactor.now - dial.started)
+        dial.started = reactor.now
+        reactor.call(dial.flow, partial(self._take_answer, dial), answer)
+        reactor.settle()
+
+    def _take_answer(self, dial: Dial, answer: Answer) -> None:
+        self._take(dial, self._choose(dial, answer))
+
+    def _choose(self, dial: Dial, answer: Answer) -> Choice:
+        rule = dial.verdict.rule
+        mode = Destination.RESOLVE if rule is None else rule.destination
+        allowed = () if rule is None else rule.addresses
+        guard = self._context.guard
+        return choose(answer.addresses, dial.flow.dst_ip, mode, guard=guard, allowed=allowed)
+
+    def _choose_original(self, address: str, verdict: Verdict) -> Choice:
+        """An address that pass 1 allowed is listed by that; an audited one is not."""
+        allowed: tuple[IPv4Network | IPv6Network, ...] = ()
+        rule = verdict.rule
+        if rule is not None and verdict.decided_by is Pass.NETWORK:
+            allowed = _ANYWHERE if rule.any_destination else rule.networks
+        return choose_original(address, guard=self._context.guard, allowed=allowed)
+
+    def _take(self, dial: Dial, choice: Choice) -> None:
+        dial.match = choice.destination_match.value
+        if choice.reason is not None:
+            self._fail(dial, choice.reason)
+            return
+        candidates = list(choice.candidates[:_MAX_ATTEMPTS])
+        candidates.reverse()
+        dial.candidates = candidates
+        if dial.flow.stage is not Stage.HTTP:
+            dial.flow.stage = Stage.DIAL
+        self._next(dial)
+
+    def _next(self, dial: Dial) -> None:
+        """Start on the next address that can be started on; fail where none is left."""
+        candidates = dial.candidates
+        while candidates:
+            attempt = self._connect(dial, candidates.pop())
+            if attempt is not None:
+                dial.attempts.append(attempt)
+                self._timers.address.arm(attempt, self._reactor.now)
+                if candidates:
+                    self._timers.stagger.arm(dial, self._reactor.now)
+                return
+        if not dial.attempts:
+            self._fail(dial, dial.failure)
+
+    def _connect(self, dial: Dial, address: str) -> Attempt | None:
+        try:
+            sock = connecting(AF_INET6 if ":" in address else AF_INET, self._mark)
+        except OSError:
+            return None  # no descriptor: the client hears dial_failed
+        try:
+            error = sock.connect_ex((address, dial.target.port))
+        except (OSError, OverflowError):
+            error = errno.EINVAL
+        if error not in (0, errno.EINPROGRESS):
+            sock.close()
+            return None
+        attempt = Attempt(sock, dial.flow, self._on_event)
+        attempt.address = address
+        attempt.dial = dial
+        self._reactor.add(attempt)
+        return attempt
+
+    def _on_event(self, attempt: Attempt, events: int) -> None:
+        dial = attempt.dial
+        if dial is None:
+            return
+        if events & (ERR | HUP):
+            self._failed(attempt, dial)
+        elif events & OUT:
+            # What came with the connection must be remembered: the edge is told once.
+            attempt.readable = bool(events & (IN | RDHUP))
+            attempt.hung_up = bool(events & RDHUP)
+            self._won(attempt, dial)
+
+    def _won(self, attempt: Attempt, dial: Dial) -> None:
+        timers = self._timers
+        timers.address.cancel(attempt)
+        timers.stagger.cancel(dial)
+        timers.dial.cancel(dial)
+        for other in dial.attempts:
+            if other is not attempt:
+                self._drop(other)
+        dial.attempts = []
+        dial.candidates = []
+        attempt.dial = None
+        self._counters.dial_s(self._reactor.now - dial.started)
+        dial.owner.connected(dial, attempt)
+
+    def _failed(self, attempt: Attempt, dial: Dial) -> None:
+        error = attempt.sock.getsockopt(SOL_SOCKET, SO_ERROR)
+        dial.failure = Reason.DIAL_TIMEOUT if error == errno.ETIMEDOUT else Reason.DIAL_FAILED
+        dial.attempts.remove(attempt)
+        self._drop(attempt)
+        self._next(dial)
+
+    def _timed_out(self, attempt: Attempt) -> None:
+        dial = attempt.dial
+        if dial is not None:
+            dial.failure = Reason.DIAL_TIMEOUT
+            dial.attempts.remove(attempt)
+            self._drop(attempt)
+            self._next(dial)
+
+    def _staggered(self, dial: Dial) -> None:
+        if dial not in self._timers.dial:  # the first stagger: from now on the total counts
+            self._timers.dial.arm(dial, self._reactor.now)
+        self._next(dial)
+
+    def _expired(self, dial: Dial) -> None:
+        self._fail(dial, Reason.DIAL_TIMEOUT)
+
+    def _drop(self, attempt: Attempt) -> None:
+        self._timers.address.cancel(attempt)
+        attempt.dial = None
+        self._reactor.drop(attempt)
+
+    def _fail(self, dial: Dial, reason: Reason) -> None:
+        self.abandon(dial)
+        dial.owner.dial_failed(dial, reason)

@@ -1,0 +1,191 @@
+"""``Engine``: all flows of one worker.
+
+A flow's way: accept → (pass 1) → sniff → judge → resolve → dial → replay → relay → close, or refuse
+at any point. Each step is a module of this package; here they are joined, and nothing else happens.
+
+Invariants:
+
+- Doubt about bytes is a deny with its own reason.
+- The name comes from the client, the dialled address from our own resolver, and the decision comes
+  before the resolving.
+- No task, coroutine, transport or closure a flow; no unbounded buffer, queue or accept.
+
+The outer loop watches ``fileno()`` and calls ``ready()``, and it calls ``tick()`` every ``TICK_S``;
+neither waits. All of it runs on one thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from egressproxy.planes.accept import Acceptor
+from egressproxy.planes.dial import Dialler
+from egressproxy.planes.explicit import Explicit
+from egressproxy.planes.flow import Stage
+from egressproxy.planes.flows import Flows
+from egressproxy.planes.http_commands import CloseReason
+from egressproxy.planes.http_flow import HttpFlows
+from egressproxy.planes.idle import IdleSweep
+from egressproxy.planes.ledger import Ledger
+from egressproxy.planes.reactor import Reactor
+from egressproxy.planes.refuse import Refuser
+from egressproxy.planes.relay import Relay
+from egressproxy.planes.revoke import Revoker, SwapReport
+from egressproxy.planes.sniff import Sniffer
+from egressproxy.planes.timers import TICK_S, Timers
+from egressproxy.planes.tunnel import Tunnels
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+    from egressproxy.planes.context import EngineContext, Judge, ListenerKind
+    from egressproxy.planes.flow import Flow
+
+__all__ = ["TICK_S", "Engine", "FlowFacts", "SwapReport"]
+
+
+class FlowFacts(NamedTuple):
+    """An open flow as an operator sees it; ``age_s`` and ``idle_s`` in seconds."""
+
+    number: int
+    plane: str
+    stage: str
+    src: str
+    src_port: int
+    dst: str | None
+    dst_port: int
+    name: str | None
+    rule: str | None
+    dialled_ip: str | None
+    bytes_up: int
+    bytes_down: int
+    age_s: float
+    idle_s: float
+
+
+class Engine:
+    """See the module."""
+
+    def __init__(self, context: EngineContext) -> None:
+        self._context = context
+        self._reactor = reactor = Reactor(context.clock)
+        self._timers = timers = Timers(context.settings)
+        ledger = Ledger(context)
+        self._flows = flows = Flows(context, reactor, ledger)
+        self._relay = relay = Relay(reactor, flows, ledger, context.counters)
+        self._refuser = refuser = Refuser(context, reactor, timers, flows, ledger)
+        self._dialler = dialler = Dialler(context, reactor, timers)
+        self._revoker = revoker = Revoker(context, flows, ledger)
+        tunnels = Tunnels(context, reactor, flows, dialler, relay, refuser, revoker)
+        self._https = https = HttpFlows(
+            context, reactor, timers, flows, ledger, dialler, relay, refuser
+        )
+        revoker.revoke_http = https.revoke
+        self._sniffer = sniffer = Sniffer(
+            context, reactor, timers, flows, ledger, refuser, tunnels, https
+        )
+        explicit = Explicit(context, reactor, flows, dialler, refuser, tunnels, sniffer, https)
+        self._acceptor = Acceptor(context, reactor, flows, refuser, tunnels, sniffer, explicit)
+        self._idle = IdleSweep(context.settings, reactor, flows, ledger, relay, https)
+        self._drain_ends: float | None = None
+
+    @property
+    def active(self) -> int:
+        """Open flows."""
+        return self._flows.active
+
+    def add_listener(self, sock: socket.socket, kind: ListenerKind) -> None:
+        """Accept from a listening socket; the caller keeps it, and closes it after ``close``."""
+        self._acceptor.listen(sock, kind)
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while ``ready`` has something to do."""
+        return self._reactor.fileno()
+
+    def ready(self) -> None:
+        """Handle a bounded batch of events."""
+        self._reactor.ready()
+        if self._revoker.is_busy:
+            self._revoker.turn()
+            self._reactor.owe(self._revoker.is_busy)
+            self._reactor.settle()
+
+    def tick(self, now: float | None = None) -> None:
+        """Let time pass: timeouts, paused accepts, the drain's deadline.
+
+        Args:
+            now: of the context's clock, which is asked where it is left out.
+        """
+        reactor = self._reactor
+        reactor.now = now = self._context.clock() if now is None else now
+        for flow in self._timers.hello.expire(now):
+            flow.timer = None
+            act = self._https.timed_out if flow.stage is Stage.HTTP else self._sniffer.timed_out
+            reactor.call(flow, act, flow)
+        self._dialler.tick(now)
+        self._refuser.tick(now)
+        self._idle.tick(now)
+        self._acceptor.tick()
+        if self._drain_ends is not None and now >= self._drain_ends:
+            self._cut()
+        reactor.settle()
+
+    def swap(self, ruleset: Judge) -> SwapReport:
+        """Put a ruleset in force for every flow from now on, and judge the open ones again.
+
+        Returns:
+            At once; the report is filled in over the next turns.
+        """
+        report = self._revoker.swap(ruleset)
+        self._reactor.owe(self._revoker.is_busy)
+        self._reactor.settle()
+        return report
+
+    def drain(self, timeout_s: float | None = None) -> None:
+        """Accept no more; flows that are open after ``timeout_s`` (``drain_timeout_s``) are cut."""
+        self._acceptor.stop()
+        if timeout_s is None:
+            timeout_s = self._context.settings.drain_timeout_s
+        self._drain_ends = self._context.clock() + timeout_s
+        for flow in list(self._flows.open()):
+            if flow.stage is Stage.HTTP:
+                self._reactor.call(flow, self._https.drain, flow)
+        self._reactor.settle()
+
+    def close(self) -> None:
+        """Cut every flow and let go of everything but the listeners."""
+        self._acceptor.stop()
+        self._cut()
+        self._reactor.close()
+
+    def flows(self) -> Iterator[FlowFacts]:
+        """The open flows."""
+        for flow in self._flows.open():
+            yield self._facts(flow)
+
+    def _cut(self) -> None:
+        for flow in list(self._flows.open()):
+            if flow.stage is Stage.HTTP:
+                self._reactor.call(flow, self._https.cut, flow)
+            self._flows.end(flow, CloseReason.DRAINED, reset=True)
+
+    def _facts(self, flow: Flow) -> FlowFacts:
+        now = self._reactor.now
+        facts, verdict, upstream = flow.facts, flow.verdict, flow.upstream
+        return FlowFacts(
+            number=flow.number,
+            plane=flow.kind.plane.value,
+            stage=flow.stage.value,
+            src=flow.source.address,
+            src_port=flow.src_port,
+            dst=flow.dst_ip,
+            dst_port=flow.dst_port,
+            name=None if facts is None else facts.name,
+            rule=None if verdict is None else verdict.rule_id,
+            dialled_ip=flow.dialled_ip,
+            bytes_up=flow.up + flow.client.moved,
+            bytes_down=flow.down + (0 if upstream is None else upstream.moved),
+            age_s=now - flow.started,
+            idle_s=now - flow.touched,
+        )

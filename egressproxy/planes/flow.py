@@ -1,0 +1,175 @@
+"""``Flow`` and ``Leg``: one intercepted connection and its sockets.
+
+A flow is a small state machine without a task: its ``stage`` names where it is, and each socket's
+``on_event`` is the stage's handler for what epoll says of it. An idle tunnel costs one ``Flow`` and
+two ``Leg``, and everything here is paid for thousands of times: slots only, no closure, and nothing
+kept that the record does not need.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from egressproxy.observe.record import NameSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import SocketType
+
+    from egressproxy.kernel.splice import Pipe
+    from egressproxy.observe.record import Plane
+    from egressproxy.planes.context import Judge, ListenerKind
+    from egressproxy.planes.limits import Source
+    from egressproxy.planes.timers import TimerQueue
+    from egressproxy.policy import verdict as judged
+    from egressproxy.wire.client_hello import ClientHello, HelloReader
+
+
+class Stage(Enum):
+    """Where a flow is on its way."""
+
+    SNIFF = "sniff"
+    """Bytes are read until there is something to judge."""
+    RESOLVE = "resolve"
+    DIAL = "dial"
+    RELAY = "relay"
+    HTTP = "http"
+    """Request by request, until the end or until it becomes a tunnel (then ``RELAY``)."""
+    REFUSE = "refuse"
+    """Told no; the rest of what the client sends is read and dropped, within bounds."""
+    CLOSED = "closed"
+
+
+class Watched:
+    """What the reactor's table holds: a descriptor and who handles its events."""
+
+    __slots__ = ("fd", "on_event")
+
+    def __init__(self, fd: int, on_event: Callable[[Any, int], None]) -> None:
+        self.fd = fd
+        self.on_event = on_event
+
+
+class Leg(Watched):
+    """One socket of a flow, and the direction of bytes that is read from it.
+
+    ``pending`` are bytes read here that ``peer`` has not taken yet; ``in_pipe`` counts those that
+    wait in ``pipe``. ``moved`` counts bytes read since the last accounting. ``readable`` says that
+    the last read stopped before the socket was empty (edge-triggered: nobody will say it again),
+    ``hung_up`` that a FIN is queued behind what is unread, ``ended`` that it was reached and passed
+    on, ``broken`` that the connection is reset. ``waits`` says that EPOLLOUT is asked for.
+    """
+
+    __slots__ = (
+        "broken",
+        "ended",
+        "flow",
+        "hung_up",
+        "in_pipe",
+        "moved",
+        "peer",
+        "pending",
+        "pipe",
+        "readable",
+        "sock",
+        "waits",
+    )
+
+    def __init__(
+        self, sock: SocketType, flow: Flow, on_event: Callable[[Any, int], None], *, waits: bool
+    ) -> None:
+        self.fd = sock.fileno()
+        self.on_event = on_event
+        self.sock = sock
+        self.flow = flow
+        self.peer: Leg | None = None
+        self.pending: bytes | memoryview | None = None
+        self.pipe: Pipe | None = None
+        self.in_pipe = 0
+        self.moved = 0
+        self.readable = False
+        self.hung_up = False
+        self.ended = False
+        self.broken = False
+        self.waits = waits
+
+
+class Work(Protocol):
+    """What a flow is busy with beside its two legs (a dial, an HTTP session)."""
+
+    def abandon(self) -> None:
+        """Close and cancel everything of it; the flow is ending."""
+        ...
+
+
+class Flow:
+    """One connection from a client. ``dst_ip`` and ``dst_port`` are where the client wanted to go.
+
+    ``facts`` are what was judged, ``ruleset`` by whom; both are ``None`` before. ``counted`` says
+    that the outcome is in the counters. ``up`` and ``down`` are accounted bytes (``Leg.moved``).
+    ``timer`` is the queue that the flow waits in. ``started`` and ``touched`` are monotonic
+    seconds, the latter as coarse as the engine's ticks.
+    """
+
+    __slots__ = (
+        "client",
+        "counted",
+        "dialled_ip",
+        "down",
+        "dst_ip",
+        "dst_port",
+        "facts",
+        "half_closed",
+        "hello",
+        "kind",
+        "match",
+        "name_source",
+        "number",
+        "reader",
+        "requests",
+        "ruleset",
+        "source",
+        "src_port",
+        "stage",
+        "started",
+        "timer",
+        "touched",
+        "up",
+        "upstream",
+        "verdict",
+        "work",
+    )
+
+    client: Leg
+
+    def __init__(
+        self, number: int, kind: ListenerKind, source: Source, src_port: int, started: float
+    ) -> None:
+        self.number = number
+        self.kind = kind
+        self.source = source
+        self.src_port = src_port
+        self.started = self.touched = started
+        self.stage = Stage.SNIFF
+        self.dst_ip: str | None = None
+        self.dst_port = 0
+        self.ruleset: Judge | None = None
+        self.facts: judged.Flow | None = None
+        self.verdict: judged.Verdict | None = None
+        self.name_source = NameSource.NONE
+        self.hello: ClientHello | None = None
+        self.reader: HelloReader | None = None
+        self.upstream: Leg | None = None
+        self.work: Work | None = None
+        self.timer: TimerQueue[Flow] | None = None
+        self.dialled_ip: str | None = None
+        self.match = "unknown"
+        self.counted = self.half_closed = False
+        self.requests = 0
+        self.up = self.down = 0
+
+    @property
+    def plane(self) -> Plane:
+        """The plane its listener belongs to."""
+        return self.kind.plane

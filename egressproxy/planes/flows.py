@@ -1,0 +1,107 @@
+"""``Flows``: the open flows of one engine, their beginning and their one end.
+
+Every way out of every stage is ``end``: it closes both sockets, cancels what the flow waits for,
+gives back what it was counted for, and breaks the reference cycles, so that the garbage collector
+has nothing to do.
+"""
+
+from __future__ import annotations
+
+from socket import SOCK_STREAM, SocketType
+from typing import TYPE_CHECKING, Any
+
+from egressproxy.planes.flow import Flow, Leg, Stage
+from egressproxy.planes.http_commands import CloseReason
+from egressproxy.policy.verdict import Action, Pass, Reason, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from egressproxy.planes.context import EngineContext, ListenerKind
+    from egressproxy.planes.ledger import Ledger
+    from egressproxy.planes.limits import Source
+    from egressproxy.planes.reactor import Reactor
+
+_DEFECT = Verdict(Action.ERROR, Reason.INTERNAL_ERROR, decided_by=Pass.NONE)
+
+
+class Flows:
+    """Begins and ends flows."""
+
+    def __init__(self, context: EngineContext, reactor: Reactor, ledger: Ledger) -> None:
+        self.active = 0
+        self._limits = context.limits
+        self._counters = context.counters
+        self._reactor = reactor
+        self._ledger = ledger
+        self._number = 0
+        reactor.on_crash = self._crashed
+
+    def begin(
+        self,
+        sock: SocketType,
+        kind: ListenerKind,
+        source: Source,
+        src_port: int,
+        on_event: Callable[[Any, int], None],
+    ) -> Flow:
+        """A flow for an accepted socket; ``source`` was admitted for it."""
+        self._number += 1
+        flow = Flow(self._number, kind, source, src_port, self._reactor.now)
+        flow.client = Leg(sock, flow, on_event, waits=False)
+        self.active += 1
+        self._counters.active(kind.plane, 1)
+        return flow
+
+    def end(self, flow: Flow, why: CloseReason, *, reset: bool = False) -> None:
+        """Close everything of a flow; with ``reset`` both peers get a RST."""
+        if flow.stage is Stage.CLOSED:
+            return
+        flow.stage = Stage.CLOSED
+        if flow.timer is not None:
+            flow.timer.cancel(flow)
+            flow.timer = None
+        ledger = self._ledger
+        if flow.work is not None:
+            work, flow.work = flow.work, None
+            work.abandon()
+        ledger.account(flow)
+        ledger.closed(flow, why.value)
+        reactor = self._reactor
+        reactor.drop(flow.client, reset=reset)
+        if flow.upstream is not None:
+            reactor.drop(flow.upstream, reset=reset)
+            flow.upstream = None
+        del flow.client  # the leg points to the flow: no cycle may stay
+        self.active -= 1
+        self._limits.release(flow.source)
+        self._counters.active(flow.kind.plane, -1)
+
+    def turn_away(self, flow: Flow, verdict: Verdict) -> None:
+        """Refuse at the door a flow that no limit has admitted: a RST, and nothing is read."""
+        self._ledger.refused(flow, verdict)
+        flow.verdict = verdict
+        flow.stage = Stage.CLOSED
+        self._reactor.drop(flow.client, reset=True)
+        del flow.client
+        self.active -= 1
+        self._counters.active(flow.kind.plane, -1)
+
+    def open(self) -> Iterator[Flow]:
+        """Every open flow, in no order; nothing may begin or end meanwhile."""
+        for entry in self._reactor.table:
+            if isinstance(entry, Leg) and entry is entry.flow.client:
+                yield entry.flow
+
+    def _crashed(self, flow: Flow) -> None:
+        if flow.stage is not Stage.CLOSED:
+            self._ledger.refused(flow, _DEFECT)
+            flow.verdict = _DEFECT
+            self.end(flow, CloseReason.ERROR, reset=True)
+
+
+def adopt(fd: int, family: int) -> SocketType:
+    """A non-blocking socket object for an accepted descriptor."""
+    sock = SocketType(family, SOCK_STREAM, 0, fd)
+    sock.setblocking(False)
+    return sock

@@ -1,0 +1,187 @@
+"""``Ledger``: what became of each flow, into counters and records.
+
+Each flow is counted once, when its outcome is known. Its record: a deny or an error at once; an
+allow at its close, as far as the options say; an allow that enforcing would have denied at once
+(close reason ``open``), because that is what audit mode is for. A client that left before it said
+anything is counted, and written only where every allow is: health probes are no news.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from egressproxy.observe.record import FlowRecord, NameSource
+from egressproxy.planes.context import AllowRecords
+from egressproxy.policy.verdict import Action, Reason, Verdict
+from egressproxy.ports import Protocol
+
+if TYPE_CHECKING:
+    from egressproxy.planes.context import EngineContext
+    from egressproxy.planes.flow import Flow
+    from egressproxy.planes.http_commands import NameRecord
+
+STILL_OPEN: Final = "open"
+
+
+class Ledger:
+    """Counts and writes; the only place that knows what a record is made of."""
+
+    def __init__(self, context: EngineContext) -> None:
+        self._context = context
+        self._log = context.log
+        self._counters = context.counters
+        self._allows = context.options.allow_records
+        self._sample_every = max(1, context.options.sample_every)
+        self._sampled = 0
+        # Unique over restarts: a worker does not start twice in a millisecond.
+        self._prefix = f"{context.options.worker}-{int(context.wall_clock() * 1000):x}-"
+
+    def refused(self, flow: Flow, verdict: Verdict) -> None:
+        """A deny, or an error after an allow; counted and written at once."""
+        self.count(flow, verdict)
+        if verdict.reason is not Reason.CLOSED_BEFORE_HELLO or self._allows is AllowRecords.ALL:
+            why = "error" if verdict.action is Action.ERROR else "refused"
+            self._log.write(self._record(flow, verdict, why))
+
+    def vanished(self, flow: Flow, verdict: Verdict, *, quiet: bool) -> None:
+        """The client left before there was anything to judge; ``quiet``: it never said a word."""
+        self.count(flow, verdict)
+        if not quiet or self._allows is AllowRecords.ALL:
+            self._log.write(self._record(flow, verdict, "client_closed"))
+
+    def opened(self, flow: Flow) -> None:
+        """An allowed flow has its upstream."""
+        verdict = flow.verdict
+        if verdict is None or flow.counted:
+            return
+        self.count(flow, verdict)
+        if verdict.would_deny:
+            self._log.write(self._record(flow, verdict, STILL_OPEN))
+
+    def account(self, flow: Flow) -> None:
+        """Move the legs' byte counts into the flow's and the metrics'."""
+        up = flow.client.moved
+        flow.client.moved = 0
+        upstream = flow.upstream
+        down = 0
+        if upstream is not None:
+            down = upstream.moved
+            upstream.moved = 0
+        flow.up += up
+        flow.down += down
+        self._counters.bytes_moved(up, down)
+
+    def closed(self, flow: Flow, why: str) -> None:
+        """An allowed flow has ended."""
+        verdict = flow.verdict
+        if verdict is None or not verdict.is_allow:
+            return
+        if not flow.counted:
+            self.count(flow, verdict)
+        if self._wants_allow():
+            self._log.write(self._record(flow, verdict, why))
+
+    def http_opened(self, flow: Flow, name: NameRecord) -> None:
+        """A name was allowed on an HTTP connection; it is counted when its record is complete."""
+        if name.verdict.would_deny:
+            self._log.write(self._http_record(flow, name, STILL_OPEN))
+
+    def http_closed(self, flow: Flow, name: NameRecord) -> None:
+        """A name's record is complete: a deny or error at once, an allow at its end."""
+        verdict = name.verdict
+        self._counters.flow(
+            flow.kind.plane, verdict.action, verdict.reason, would_deny=verdict.would_deny
+        )
+        self._counters.bytes_moved(name.bytes_up, name.bytes_down)
+        if not verdict.is_allow or self._wants_allow():
+            why = name.close_reason.value if name.close_reason else ""
+            self._log.write(self._http_record(flow, name, why))
+
+    def count(self, flow: Flow, verdict: Verdict) -> None:
+        """Into the counters, where the flow's outcome is known."""
+        flow.counted = True
+        self._counters.flow(
+            flow.kind.plane, verdict.action, verdict.reason, would_deny=verdict.would_deny
+        )
+
+    def _wants_allow(self) -> bool:
+        if self._allows is AllowRecords.NONE:
+            return False
+        if self._allows is AllowRecords.ALL:
+            return True
+        self._sampled += 1
+        return self._sampled % self._sample_every == 0
+
+    def _record(self, flow: Flow, verdict: Verdict, why: str) -> FlowRecord:
+        facts = flow.facts
+        hello = flow.hello
+        context = self._context
+        ruleset = flow.ruleset or context.ruleset
+        name = None if facts is None else facts.name or facts.connect
+        denied_name = name if verdict.action is Action.DENY or verdict.would_deny else None
+        age = context.clock() - flow.started
+        return FlowRecord(
+            time=context.wall_clock() - age,
+            flow_id=f"{self._prefix}{flow.number:x}",
+            action=verdict.action,
+            reason=verdict.reason,
+            plane=flow.kind.plane,
+            protocol=(Protocol.TCP if facts is None else facts.protocol).value,
+            src_ip=flow.source.address,
+            src_port=flow.src_port,
+            dst_port=flow.dst_port,
+            rule=verdict.rule_id,
+            decided_by=verdict.decided_by,
+            would_deny=verdict.would_deny,
+            source_group=ruleset.source_group(flow.source.address),
+            dst_ip=flow.dst_ip,
+            name=name,
+            name_source=flow.name_source,
+            alpn=() if hello is None else hello.alpn,
+            tls_versions=() if hello is None else hello.versions,
+            ech=hello is not None and hello.has_ech,
+            dialled_ip=flow.dialled_ip,
+            destination_match=flow.match,
+            bytes_up=flow.up,
+            bytes_down=flow.down,
+            requests=flow.requests,
+            duration_s=age,
+            close_reason=why,
+            policy=ruleset.digest,
+            note=ruleset.note(denied_name) if denied_name is not None else "",
+        )
+
+    def _http_record(self, flow: Flow, name: NameRecord, why: str) -> FlowRecord:
+        authority, verdict = name.authority, name.verdict
+        context = self._context
+        ruleset = flow.ruleset or context.ruleset
+        host = None if authority is None else authority.name
+        denied_host = host if verdict.action is Action.DENY or verdict.would_deny else None
+        age = context.clock() - flow.started
+        return FlowRecord(
+            time=context.wall_clock() - age,
+            flow_id=f"{self._prefix}{flow.number:x}",
+            action=verdict.action,
+            reason=verdict.reason,
+            plane=flow.kind.plane,
+            protocol=Protocol.HTTP.value,
+            src_ip=flow.source.address,
+            src_port=flow.src_port,
+            dst_port=flow.dst_port if authority is None else authority.port,
+            rule=verdict.rule_id,
+            decided_by=verdict.decided_by,
+            would_deny=verdict.would_deny,
+            source_group=ruleset.source_group(flow.source.address),
+            dst_ip=flow.dst_ip if authority is None or not authority.address else authority.address,
+            name=host,
+            name_source=NameSource.NONE if authority is None else NameSource.HOST,
+            dialled_ip=name.dialled_ip or None,
+            destination_match=name.destination_match or "unknown",
+            bytes_up=name.bytes_up,
+            bytes_down=name.bytes_down,
+            requests=name.requests,
+            duration_s=age,
+            close_reason=why,
+            policy=ruleset.digest,
+            note=ruleset.note(denied_host) if denied_host is not None else "",
+        )

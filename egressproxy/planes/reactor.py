@@ -1,0 +1,189 @@
+"""``Reactor``: the engine's own edge-triggered epoll, nested in the loop as one reader.
+
+Its rules:
+
+- A descriptor is registered once; handlers read and write until ``EAGAIN`` or a short count, since
+  an edge is told once. A handler that stops earlier (fairness) asks for another turn by ``again``.
+- Sockets are closed after the batch, not during it: a number that the kernel gives out again could
+  otherwise meet an event of its former owner.
+- One broad ``except`` stands around each handler call: a defect costs one flow, is logged, counted.
+
+While turns are owed, an eventfd keeps the epoll readable, so the outer loop comes back after it has
+served its other readers, and the engine needs to know nothing about that loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from egressproxy.kernel.sockets import reset_on_close
+from egressproxy.kernel.splice import PipePool
+from egressproxy.planes.flow import Flow, Leg, Watched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+IN: Final = select.EPOLLIN
+OUT: Final = select.EPOLLOUT
+ERR: Final = select.EPOLLERR
+HUP: Final = select.EPOLLHUP
+RDHUP: Final = select.EPOLLRDHUP
+PRI: Final = select.EPOLLPRI
+
+_EDGE_READ: Final = IN | RDHUP | PRI | select.EPOLLET
+_EDGE_BOTH: Final = _EDGE_READ | OUT
+_BATCH: Final = 256
+BUFFER_BYTES: Final = 65536
+
+_log = logging.getLogger(__name__)
+
+
+class Reactor:
+    """The table of descriptors, the shared buffer, and the turns that are owed."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.now = clock()
+        self.table: list[Watched | None] = [None] * 1024
+        self.buffer = bytearray(BUFFER_BYTES)
+        self.view = memoryview(self.buffer)
+        self.pipes = PipePool()
+        self.on_crash: Callable[[Flow], None] = _ignore
+        self._epoll = select.epoll()
+        self._poll = self._epoll.poll
+        self._again: dict[Leg, Callable[[Leg], None]] = {}
+        self._dead: list[socket.SocketType] = []
+        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._alarmed = self._owed = False
+        self.watch(Watched(self._alarm, _nothing), IN)
+
+    def fileno(self) -> int:
+        """The epoll's descriptor: readable while there is something to do."""
+        return self._epoll.fileno()
+
+    def ready(self) -> None:
+        """Handle one batch of events."""
+        self.now = self.clock()
+        if self._again:
+            self._take_turns()
+        table = self.table
+        for fd, events in self._poll(0, _BATCH):
+            entry = table[fd]
+            if entry is None:
+                continue
+            try:
+                entry.on_event(entry, events)
+            except Exception:  # noqa: BLE001 - the barrier around one flow
+                self._crashed(entry)
+        self.settle()
+
+    def settle(self) -> None:
+        """Close what was dropped, and set or clear the alarm; ends every entry from outside."""
+        dead = self._dead
+        if dead:
+            for sock in dead:
+                sock.close()
+            dead.clear()
+        if self._alarmed is not (self._owed or bool(self._again)):
+            self._alarmed = not self._alarmed
+            if self._alarmed:
+                os.eventfd_write(self._alarm, 1)
+            else:
+                os.eventfd_read(self._alarm)
+
+    def call(self, flow: Flow, handler: Callable[[Any], None], argument: object) -> None:
+        """Run a handler that no event started (accept, timer, resolver) behind the same barrier."""
+        try:
+            handler(argument)
+        except Exception:  # noqa: BLE001 - as in ``ready``
+            self._crashed(flow)
+
+    def again(self, leg: Leg, turn: Callable[[Leg], None]) -> None:
+        """Owe ``turn(leg)``, to be taken in the next batch; asked twice, it is taken once."""
+        self._again[leg] = turn
+
+    def owe(self, owed: bool) -> None:
+        """Keep the epoll readable for a turn that is not a leg's; ``settle`` makes it so."""
+        self._owed = owed
+
+    def watch(self, entry: Watched, mask: int) -> None:
+        """Register a descriptor that is no flow's."""
+        self._place(entry)
+        self._epoll.register(entry.fd, mask)
+
+    def change(self, entry: Watched, mask: int) -> None:
+        """Listen to other events of a descriptor that is no flow's."""
+        self._epoll.modify(entry.fd, mask)
+
+    def unwatch(self, entry: Watched) -> None:
+        """Forget a descriptor that stays open."""
+        if self.table[entry.fd] is entry:
+            self.table[entry.fd] = None
+            self._epoll.unregister(entry.fd)
+
+    def add(self, leg: Leg) -> None:
+        """Register a flow's socket; what is already readable is told at once."""
+        self._place(leg)
+        self._epoll.register(leg.fd, _EDGE_BOTH if leg.waits else _EDGE_READ)
+
+    def want_out(self, leg: Leg) -> None:
+        """Ask to be told when a socket takes bytes again; told at once where it does already."""
+        if not leg.waits:
+            leg.waits = True
+            self._epoll.modify(leg.fd, _EDGE_BOTH)
+
+    def is_watched(self, leg: Leg) -> bool:
+        """Whether ``add`` was called and ``drop`` was not."""
+        return self.table[leg.fd] is leg if leg.fd < len(self.table) else False
+
+    def drop(self, leg: Leg, *, reset: bool = False) -> None:
+        """Close a flow's socket at the end of the batch; with ``reset`` its peer gets a RST."""
+        if self.is_watched(leg):
+            self.table[leg.fd] = None
+        if leg.pipe is not None:
+            self.pipes.give_back(leg.pipe, empty=not leg.in_pipe)
+            leg.pipe = None
+        if reset:
+            reset_on_close(leg.sock)
+        self._dead.append(leg.sock)
+        self._again.pop(leg, None)
+        leg.on_event = _nothing
+        leg.pending = leg.peer = None
+
+    def close(self) -> None:
+        """Close what the reactor itself holds; the flows are ended before."""
+        self._again.clear()
+        self.settle()
+        self.pipes.close()
+        self._epoll.close()
+        os.close(self._alarm)
+
+    def _place(self, entry: Watched) -> None:
+        table = self.table
+        if entry.fd >= len(table):
+            table.extend([None] * (entry.fd + 1024 - len(table)))
+        table[entry.fd] = entry
+
+    def _take_turns(self) -> None:
+        turns, self._again = self._again, {}
+        for key, turn in turns.items():
+            self.call(key.flow, turn, key)
+
+    def _crashed(self, entry: Watched | Flow) -> None:
+        _log.exception("a flow is closed because of a defect")
+        if isinstance(entry, Leg):
+            entry = entry.flow
+        if isinstance(entry, Flow):
+            self.on_crash(entry)
+
+
+def _ignore(_flow: Flow) -> None:
+    """Nobody to tell yet."""
+
+
+def _nothing(_entry: Watched, _events: int) -> None:
+    """Take no notice."""

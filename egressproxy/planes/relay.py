@@ -1,0 +1,243 @@
+"""The relay: bytes between two connected sockets, untouched, both ways.
+
+Small moves go through the engine's one shared buffer, ``recv_into`` then ``send``; a read that
+fills the buffer makes the direction a bulk one, which ``splice(2)`` moves through a pooled pipe.
+Its rules:
+
+- Backpressure by construction: a direction is read only while nothing of it waits. What the peer
+  did not take stays in ``pending`` (at most one buffer) or in the pipe.
+- A FIN is passed on after the bytes before it, and the other direction goes on (half-close).
+- A RST is passed on as a RST, after the bytes that came before it.
+- A turn is bounded, so that one bulk flow cannot starve the others.
+"""
+
+from __future__ import annotations
+
+import os
+from socket import SHUT_WR
+from typing import TYPE_CHECKING, Final
+
+from egressproxy.kernel.splice import PIPE_BYTES, SPLICE_FLAGS
+from egressproxy.planes.flow import Stage
+from egressproxy.planes.http_commands import CloseReason
+from egressproxy.planes.reactor import BUFFER_BYTES, ERR, IN, OUT, PRI, RDHUP
+
+if TYPE_CHECKING:
+    from egressproxy.kernel.splice import Pipe
+    from egressproxy.planes.context import FlowCounters
+    from egressproxy.planes.flow import Flow, Leg
+    from egressproxy.planes.flows import Flows
+    from egressproxy.planes.ledger import Ledger
+    from egressproxy.planes.reactor import Reactor
+
+_BULK_ROUNDS: Final = 8
+_COPY_ROUNDS: Final = 16
+
+_splice = os.splice
+
+
+class Relay:
+    """Moves the bytes of every flow in stage ``RELAY``."""
+
+    def __init__(
+        self, reactor: Reactor, flows: Flows, ledger: Ledger, counters: FlowCounters
+    ) -> None:
+        self._reactor = reactor
+        self._flows = flows
+        self._ledger = ledger
+        self._counters = counters
+        self._buffer = reactor.buffer
+        self._view = reactor.view
+
+    def start(self, flow: Flow, upstream: Leg) -> None:
+        """Join the client to its upstream; each leg's ``pending`` goes out first."""
+        client = flow.client
+        flow.stage = Stage.RELAY
+        flow.upstream = upstream
+        client.peer, upstream.peer = upstream, client
+        client.on_event = self.on_event
+        upstream.on_event = self._on_first_event
+        self._ledger.opened(flow)
+        # A reset that was noticed while dialling: ``pump`` reads what came before it.
+        client.readable = client.readable or client.hung_up or client.broken
+        self.pump(client)
+        if flow.stage is Stage.RELAY and (
+            upstream.readable or upstream.hung_up or upstream.pending is not None
+        ):
+            upstream.readable = True
+            self._on_first_event(upstream, IN)
+
+    def on_event(self, leg: Leg, events: int) -> None:
+        """What epoll says of a leg."""
+        if events & ~(IN | OUT):
+            if events & RDHUP or events & PRI:
+                leg.hung_up = True  # a short read does not mean that the socket is empty
+            if events & ERR:
+                leg.broken = leg.hung_up = True
+        peer = leg.peer
+        if events & OUT and peer is not None and (peer.pending is not None or peer.in_pipe):
+            self.pump(peer)
+        if events & ~OUT:
+            leg.readable = True
+            if leg.pending is None and not leg.in_pipe:
+                self.pump(leg)
+
+    def pump(self, src: Leg) -> None:
+        """Move what ``src`` has to its peer, until one of both can no more or the turn is over."""
+        dst = src.peer
+        if dst is None:
+            return
+        src.flow.touched = self._reactor.now
+        if src.pending is not None and not self._flush(src, dst):
+            return
+        if src.pipe is not None:
+            if src.in_pipe or src.readable:
+                self._splice(src, dst, src.pipe)
+        elif src.readable and not src.ended:
+            self._copy(src, dst)
+
+    def _copy(self, src: Leg, dst: Leg) -> None:  # noqa: C901 - every small move: calls cost
+        buffer, view = self._buffer, self._view
+        receive, send = src.sock.recv_into, dst.sock.send
+        for _ in range(_COPY_ROUNDS):
+            try:
+                count = receive(buffer)
+            except BlockingIOError:
+                src.readable = False
+                return
+            except OSError:
+                self._reset(src)
+                return
+            if not count:
+                self._finish(src, dst)
+                return
+            src.moved += count
+            try:
+                sent = send(view[:count])
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._lost(dst)
+                return
+            if sent < count:
+                src.pending = bytes(view[sent:count])
+                self._reactor.want_out(dst)
+                return
+            if count == BUFFER_BYTES:
+                src.pipe = self._reactor.pipes.take()
+                if src.pipe is not None:  # else all are lent: copying is slower and as right
+                    self._splice(src, dst, src.pipe)
+                    return
+            elif not src.hung_up:
+                src.readable = False
+                return
+        self._reactor.again(src, self.pump)
+
+    def _splice(self, src: Leg, dst: Leg, pipe: Pipe) -> None:
+        before = src.moved
+        for _ in range(_BULK_ROUNDS):
+            if not src.in_pipe and not self._fill(src, dst, pipe):
+                if src.moved - before < BUFFER_BYTES:
+                    self.rest(src)
+                return
+            try:
+                src.in_pipe -= _splice(pipe.read, dst.fd, src.in_pipe, flags=SPLICE_FLAGS)
+            except BlockingIOError:
+                self._reactor.want_out(dst)
+                return
+            except OSError:
+                self._lost(dst)
+                return
+        self._reactor.again(src, self.pump)
+
+    def _fill(self, src: Leg, dst: Leg, pipe: Pipe) -> bool:
+        """Whether bytes went into the empty pipe."""
+        try:
+            count = _splice(src.fd, pipe.write, PIPE_BYTES, flags=SPLICE_FLAGS)
+        except BlockingIOError:
+            src.readable = False
+            return False
+        except OSError:
+            self._reset(src)
+            return False
+        if not count:
+            self._finish(src, dst)
+            return False
+        src.in_pipe = count
+        src.moved += count
+        return True
+
+    def rest(self, leg: Leg) -> None:
+        """Give an empty pipe back: what comes now is small again."""
+        if leg.pipe is not None and not leg.in_pipe:
+            self._reactor.pipes.give_back(leg.pipe)
+            leg.pipe = None
+
+    def _flush(self, src: Leg, dst: Leg) -> bool:
+        pending = src.pending
+        if pending is None:
+            return True
+        try:
+            sent = dst.sock.send(pending)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._lost(dst)
+            return False
+        if sent < len(pending):
+            src.pending = memoryview(pending)[sent:]
+            self._reactor.want_out(dst)
+            return False
+        src.pending = None
+        return True
+
+    def _finish(self, src: Leg, dst: Leg) -> None:
+        """Pass the FIN on; everything before it has been sent."""
+        flow = src.flow
+        if src.broken:
+            self._reset(src)
+            return
+        src.ended = True
+        src.readable = False
+        self.rest(src)
+        if dst.ended:
+            self._flows.end(flow, self._who(dst, "closed"))
+            return
+        flow.half_closed = True
+        try:
+            dst.sock.shutdown(SHUT_WR)
+        except OSError:
+            self._lost(dst)
+
+    def _lost(self, leg: Leg) -> None:
+        """A send failed: ``leg`` is reset. What it sent before that is still its peer's."""
+        leg.broken = leg.hung_up = leg.readable = True
+        peer = leg.peer
+        if peer is None:
+            return
+        # Nothing of the other direction can be delivered any more.
+        peer.pending = None
+        peer.ended = True
+        peer.readable = False
+        if peer.pipe is not None:
+            self._reactor.pipes.give_back(peer.pipe, empty=not peer.in_pipe)
+            peer.pipe, peer.in_pipe = None, 0
+        if leg.ended:
+            self._reset(leg)
+        elif leg.pending is None and not leg.in_pipe:
+            self._reactor.again(leg, self.pump)
+
+    def _reset(self, src: Leg) -> None:
+        self._flows.end(src.flow, self._who(src, "reset"), reset=True)
+
+    def _who(self, leg: Leg, what: str) -> CloseReason:
+        side = "client" if leg is leg.flow.client else "upstream"
+        return CloseReason(f"{side}_{what}")
+
+    def _on_first_event(self, upstream: Leg, events: int) -> None:
+        """The upstream's first word ends the wait that a user feels."""
+        if events & IN:
+            flow = upstream.flow
+            self._counters.first_byte_s(self._reactor.now - flow.started)
+            upstream.on_event = self.on_event
+        self.on_event(upstream, events)
