@@ -65,9 +65,14 @@ def _path(text: str) -> str:
     return text
 
 
+_WELL_KNOWN: Final = {"443": "write https", "80": "write http"}
+
+
 def _port_instead(text: str) -> str:
     first, colon, last = text.partition(":")
-    return f"write tcp:{first}-{last}" if colon else f"write tls:{text}, http:{text} or tcp:{text}"
+    if colon:
+        return f"write tcp:{first}-{last}"
+    return _WELL_KNOWN.get(text, f"write tls:{text}, http:{text} or tcp:{text}")
 
 
 _PORT_FORM: Final = {

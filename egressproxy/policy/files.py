@@ -51,7 +51,8 @@ class Folder:
         try:
             return read_regular(path, limit)
         except (OSError, ValueError) as error:
-            report.add(at, f"{path} cannot be read: {_why(error)}")
+            subject = f"{path.name!r} cannot" if at is not None else "cannot"
+            report.add(at, f"{subject} be read: {_why(error)}")
             return None
 
 

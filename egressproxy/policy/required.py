@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from egressproxy.catalog.expand import expand
+from egressproxy.catalog.loader import load_catalog
 from egressproxy.errors import CatalogError
 from egressproxy.policy.networks import in_order
 from egressproxy.policy.rules import Origin, Rule
@@ -70,12 +71,13 @@ def _suffix(requirement: str, clients: Clients, number: int, taken: set[str]) ->
 
 def _rows(listing: _Listing, cloud: str | None) -> tuple[ExpandedRow, ...]:
     part, entry = listing.part, listing.entry
-    if cloud is None:
-        return ()  # a problem that is told already
     own: dict[str, object] = {name.value: value.value for name, value in entry.parameters}
     shared: dict[str, object] = {name: at.value for name, at in part.scope.parameters.items()}
     via = entry.via.value if entry.via is not None else None
     try:
+        if cloud is None:  # told already; the id can be checked without it
+            load_catalog().requirement(entry.id.value)
+            return ()
         return expand(entry.id.value, cloud=cloud, parameters=own, shared=shared, via=via)
     except CatalogError as error:
         for problem in error.problems:

@@ -52,7 +52,7 @@ class _Targets:
     """The items of a rule's ``to:``, sorted by what they are."""
 
     patterns: list[Pattern] = field(default_factory=list)
-    lists: list[NameList] = field(default_factory=list)
+    lists: dict[str, NameList] = field(default_factory=dict)
     networks: list[IPv4Network | IPv6Network] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
 
@@ -92,7 +92,7 @@ def _rule(entry: RuleEntry, number: int, part: Part, context: Context) -> Rule:
         ports=tuple(dict.fromkeys(item.value for item in entry.ports or ())),
         origin=Origin(part.report.file, entry.node.line, entry.node.column),
         patterns=tuple(dict.fromkeys(targets.patterns)),
-        lists=tuple(targets.lists),
+        lists=tuple(targets.lists.values()),
         networks=in_order(targets.networks),
         tags=tuple(targets.tags),
         sources=clients.networks,
@@ -120,8 +120,8 @@ def _targets(entry: RuleEntry, part: Part, references: References) -> _Targets:
                 targets.tags.append(name)
             case ListReference(path):
                 names = references.names(path, part.path, item.node, part.report)
-                if names is not None and names not in targets.lists:
-                    targets.lists.append(names)
+                if names is not None:
+                    targets.lists[path] = names
             case network:
                 targets.networks.append(network)
     return targets
@@ -173,9 +173,9 @@ def _check_name_by_address(
     elif isinstance(value, Pattern):
         if not value.is_exact:
             _report_wildcard(what, node, part)
-    else:
-        wildcards = (entry for names in targets.lists for entry in names.entries if "*" in entry)
-        if (wildcard := next(wildcards, None)) is not None:
+    elif value.path in targets.lists:
+        entries = targets.lists[value.path].entries
+        if (wildcard := next((entry for entry in entries if "*" in entry), None)) is not None:
             _report_wildcard(f"{what}, which has {wildcard},", node, part)
 
 
