@@ -117,7 +117,8 @@ class CatalogError(EgressproxyError):
         if len(problems) == 1:
             only = problems[0]
             return cls(f"{subject}: {only.what}", hint=only.hint, problems=problems)
-        return cls(f"{subject}: " + "; ".join(map(str, problems)), problems=problems)
+        lines = "".join(f"\n  - {problem}" for problem in problems)
+        return cls(f"{subject}:{lines}", problems=problems)
 
 
 class ResolveError(EgressproxyError):

@@ -256,7 +256,7 @@ def test_one_message_holds_every_problem() -> None:
     with pytest.raises(CatalogError) as raised:
         expand("acr", cloud=GLOBAL, parameters={"registry": "a", "regional_endpoints": "maybe"})
     text = str(raised.value)
-    assert text.startswith("acr: ")
+    assert text.startswith("acr:\n  - ")
     assert "registry: 'a'" in text
     assert "regional_endpoints: 'maybe'" in text
 
