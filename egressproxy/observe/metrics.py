@@ -11,7 +11,6 @@ from importlib.metadata import version
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
     from egressproxy.observe.counters import Counters, Histogram, Totals
 
-CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
-
 _ERRORS: Final = frozenset({Reason.RESOLVE_FAILED, Reason.DIAL_FAILED, Reason.DIAL_TIMEOUT})
 _POSSIBLE: Final = {
     Action.ALLOW: AUDITABLE,  # with its own rule, or softened by audit
@@ -50,15 +47,11 @@ _LATENCIES: Final = {
 }
 
 
-class MetricsCollector(Collector):
+class CountersCollector(Collector):
     """Sums the workers' rows at each scrape."""
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-
-    def describe(self) -> list[Metric]:
-        """Nothing, so that registering does not collect."""
-        return []
 
     def collect(self) -> Iterator[Metric]:
         """All metric families of one reading."""
@@ -66,14 +59,7 @@ class MetricsCollector(Collector):
         yield from _flow_families(totals)
         yield from _distributions(totals)
         yield from _resolver_and_log(totals)
-        yield from _service(totals, self._counters.workers)
-
-
-def render(counters: Counters) -> bytes:
-    """The page as text, to be served as ``CONTENT_TYPE``."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(MetricsCollector(counters))
-    return generate_latest(registry)
+        yield from _service(totals)
 
 
 def _flow_families(totals: Totals) -> Iterator[Metric]:
@@ -141,7 +127,7 @@ def _resolver_and_log(totals: Totals) -> Iterator[Metric]:
     )
 
 
-def _service(totals: Totals, workers: int) -> Iterator[Metric]:
+def _service(totals: Totals) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "egressproxy_engine_longest_stall_seconds",
         "Longest time an engine was away from its flows since its worker started.",
@@ -155,7 +141,6 @@ def _service(totals: Totals, workers: int) -> Iterator[Metric]:
     for outcome, count in totals.reloads.items():
         reloads.add_metric((outcome.value,), count)
     yield reloads
-    yield GaugeMetricFamily("egressproxy_workers", "Worker processes.", workers)
     yield CounterMetricFamily(
         "egressproxy_worker_restarts", "Workers that died and were replaced.", totals.restarts
     )
