@@ -42,11 +42,11 @@ class Outbox:
         return commands
 
     def _flush(self) -> None:
-        if self._to_upstream:
-            if data := b"".join(self._to_upstream):
-                self._commands.append(SendUpstream(self._upstream, data))
-            self._to_upstream.clear()
         if self._to_client:
             if data := b"".join(self._to_client):
                 self._commands.append(SendClient(data))
             self._to_client.clear()
+        if self._to_upstream:
+            if data := b"".join(self._to_upstream):
+                self._commands.append(SendUpstream(self._upstream, data))
+            self._to_upstream.clear()

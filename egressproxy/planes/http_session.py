@@ -182,7 +182,8 @@ class HttpSession(Exchanges):
         if self._exchange is not None or self._is_over:
             return []
         if not self._down.buffered:
-            self._finish_early(Reason.HELLO_TIMEOUT, CloseReason.IDLE)
+            why = CloseReason.IDLE if self._judged_any else CloseReason.TIMEOUT
+            self._finish_early(Reason.HELLO_TIMEOUT, why)
         elif self._judged_any:
             self._answer_error(408, Reason.HELLO_TIMEOUT, CloseReason.TIMEOUT)
         else:

@@ -153,21 +153,19 @@ class Downstream:
 
         HTTP/1.0 clients get no interim responses (RFC 9110 section 15.2): nothing is returned.
         """
-        fields = [*head.fields]
-        if head.status == 101:
-            fields += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
-        elif close:
-            fields.append((b"Connection", b"close"))
-        event: h11.Event
-        if head.is_interim:
-            if self._connection.their_http_version == b"1.0":
-                return []
-            event = h11.InformationalResponse(
-                status_code=head.status, headers=fields, reason=head.reason
+        if not head.is_interim:
+            fields = [*head.fields, (b"Connection", b"close")] if close else head.fields
+            return self._send(
+                h11.Response(status_code=head.status, headers=fields, reason=head.reason)
             )
-        else:
-            event = h11.Response(status_code=head.status, headers=fields, reason=head.reason)
-        return self._send(event)
+        if self._connection.their_http_version == b"1.0":
+            return []
+        fields = head.fields
+        if head.is_switch:
+            fields = [*fields, (b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
+        return self._send(
+            h11.InformationalResponse(status_code=head.status, headers=fields, reason=head.reason)
+        )
 
     def send_body(self, data: bytes) -> list[bytes]:
         """Body bytes of the response."""

@@ -68,12 +68,12 @@ class Upstream:
 
     @property
     def can_go_on(self) -> bool:
-        """Whether another request may be sent: both sides complete, and not a byte too many."""
+        """Whether another request may be sent: both sides complete, not a byte too many, no FIN."""
         connection = self._connection
         return (
             connection.our_state is h11.DONE
             and connection.their_state is h11.DONE
-            and not connection.trailing_data[0]
+            and connection.trailing_data == (b"", False)
         )
 
     @property
