@@ -11,8 +11,8 @@ from egressproxy.errors import ServiceError
 from egressproxy.service.options import Endpoint, parse_endpoint
 
 MIN_TOKEN_CHARACTERS: Final = 16
-_MAX_TOKEN_FILE_BYTES: Final = 4096
-_TOKEN_CHARACTERS: Final = frozenset(string.ascii_letters + string.digits + "-._~+/=")
+MAX_TOKEN_CHARACTERS: Final = 4096
+_ALPHABET: Final = frozenset(string.ascii_letters + string.digits + "-._~+/=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,10 @@ def read_token(path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            text = file.read(_MAX_TOKEN_FILE_BYTES + 1).decode("ascii").strip()
+            text = file.read(MAX_TOKEN_CHARACTERS + 2).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ServiceError(f"the admin token cannot be read: {error}") from error
-    if len(text) < MIN_TOKEN_CHARACTERS or not set(text) <= _TOKEN_CHARACTERS:
+    if not MIN_TOKEN_CHARACTERS <= len(text) <= MAX_TOKEN_CHARACTERS or set(text) - _ALPHABET:
         raise ServiceError(
             f"{path} holds no token: one line of at least {MIN_TOKEN_CHARACTERS} characters",
             hint="head -c 32 /dev/urandom | base64 > FILE",

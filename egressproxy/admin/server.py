@@ -15,13 +15,12 @@ from aiohttp import web
 
 from egressproxy.admin.access import guarded
 from egressproxy.admin.pages import Pages
+from egressproxy.admin.registry import make_registry
 from egressproxy.errors import ServiceError
 from egressproxy.service.journal import journal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-
-    from prometheus_client import CollectorRegistry
 
     from egressproxy.admin.options import AdminOptions
     from egressproxy.service.options import Endpoint
@@ -35,16 +34,14 @@ SHUTDOWN_TIMEOUT_S: Final = 2.0
 
 
 @asynccontextmanager
-async def serve_admin(
-    supervisor: Supervisor, options: AdminOptions, registry: CollectorRegistry
-) -> AsyncIterator[None]:
+async def serve_admin(supervisor: Supervisor, options: AdminOptions) -> AsyncIterator[None]:
     """Listen until the block ends.
 
     Raises:
         ServiceError: the place cannot be had.
     """
     application = web.Application(middlewares=[guarded(options)], client_max_size=MAX_BODY_BYTES)
-    application.add_routes(Pages(supervisor, registry).routes())
+    application.add_routes(Pages(supervisor, make_registry(supervisor)).routes())
     runner = web.AppRunner(
         application,
         access_log=None,

@@ -15,8 +15,6 @@ import click
 from egressproxy.planes.context import ListenerKind
 from egressproxy.service.configuration import Problems, Sources, flag, read_config, read_settings
 from egressproxy.service.options import (
-    DEFAULT_LOG_BYTES,
-    DEFAULT_LOG_KEEP,
     DEFAULT_MARK,
     DNS_PORT,
     Listener,
@@ -65,12 +63,6 @@ OPTIONS: Final = (
     ),
     _Option("admin_token_file", "FILE", "A bearer token for admin; needed off loopback."),
     _Option("log", "FILE|-", "Where flow records go.  [default: -, stdout]"),
-    _Option(
-        "log_max_bytes",
-        "N",
-        f"Rotate the record file at this size.  [default: {DEFAULT_LOG_BYTES}]",
-    ),
-    _Option("log_keep", "N", f"Rotated files to keep.  [default: {DEFAULT_LOG_KEEP}]"),
     _Option("log_allows", "none|all|1/N", "Which allowed flows to record.  [default: all]"),
     _Option("resolve", "NAME=IP", "Answer this name with this address.", multiple=True),
     _Option("dns", "SERVER[:PORT]", "DNS server.  [default: those of resolv.conf]", multiple=True),
@@ -208,11 +200,8 @@ def _log(sources: Sources, problems: Problems) -> LogOptions:
     choice = problems.gather(lambda: parse_allows(sources.one("log_allows", "all")), None)
     default = LogOptions()
     allows, sample_every = choice or (default.allows, default.sample_every)
-    number = partial(_number, sources, problems)
     return LogOptions(
         path=None if path == "-" else Path(path),
-        max_bytes=number("log_max_bytes", default.max_bytes, low=4096, high=1 << 40),
-        keep=number("log_keep", default.keep, low=0, high=1000),
         allows=allows,
         sample_every=sample_every,
     )

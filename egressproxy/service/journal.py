@@ -5,6 +5,7 @@ Flow records are not written here (``observe.log``): they are data and go to std
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING, cast
@@ -14,7 +15,7 @@ import structlog
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from structlog.typing import FilteringBoundLogger, Processor
+    from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 
 def configure_journal(stream: TextIO | None = None) -> None:
@@ -29,13 +30,37 @@ def configure_journal(stream: TextIO | None = None) -> None:
         colors = "NO_COLOR" not in os.environ
         shared.append(structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="time"))
     else:
-        shared += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        shared += [
+            structlog.processors.format_exc_info,
+            _event_first,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ]
+    _send_logging_the_same_way(target, shared)
     structlog.configure(
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger("info"),
         logger_factory=structlog.WriteLoggerFactory(target),
         cache_logger_on_first_use=False,
     )
+
+
+def _event_first(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Time, level and event stand in front of the facts, for who reads the lines as they are."""
+    front = {name: event.pop(name) for name in ("time", "level", "event") if name in event}
+    return front | event
+
+
+def _send_logging_the_same_way(target: TextIO, processors: list[Processor]) -> None:
+    """What the layers below and the libraries say through ``logging``."""
+    *before, render = processors
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=before,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
 def journal() -> FilteringBoundLogger:

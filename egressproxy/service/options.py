@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+_ENDPOINT: Final = re.compile(
+    r"(?:\[(?P<ipv6>[0-9a-fA-F:.]+)\]|(?P<host>[0-9.]*))(?::(?P<port>[0-9]{1,5}))?", re.ASCII
+)
 MAX_WORKERS: Final = 256
 MAX_DIGITS: Final = 15
 DNS_PORT: Final = 53
 DEFAULT_MARK: Final = 0x65
 """In the low byte: kube-proxy, Calico and Cilium use bits of the others."""
-DEFAULT_LOG_BYTES: Final = 100 * 1024 * 1024
-DEFAULT_LOG_KEEP: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,6 @@ class LogOptions:
     """Where flow records go (``path`` is ``None`` for stdout), and which allows are among them."""
 
     path: Path | None = None
-    max_bytes: int = DEFAULT_LOG_BYTES
-    keep: int = DEFAULT_LOG_KEEP
     allows: AllowRecords = AllowRecords.ALL
     sample_every: int = 1
 
@@ -102,19 +101,20 @@ def parse_endpoint(text: str, *, default_port: int | None = None) -> Endpoint:
     Raises:
         ServiceError: with a hint that says what to write.
     """
-    hint = "write 127.0.0.1:3128, [::1]:3128, or :3128 for every address"
-    bare = default_port is not None and _is_address(text)
-    host, colon, port_text = (text, ":", "") if bare else text.rpartition(":")
-    if not colon and default_port is not None:
-        host, port_text = text, ""
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host and not bare:
-        raise ServiceError(f"{text!r}: an IPv6 address stands in brackets", hint=hint)
-    port = _port(port_text, default_port)
-    if port is None or (host and not _is_address(host)):
-        raise ServiceError(f"{text!r} is not ADDR:PORT", hint=hint)
-    return Endpoint(str(ipaddress.ip_address(host or "::")), port)
+    found = _ENDPOINT.fullmatch(text)
+    if default_port is not None and text and _is_address(text):
+        host, port = text, default_port
+    elif found and (found["port"] or default_port is not None):
+        host = found["ipv6"] or found["host"] or ("::" if default_port is None else "")
+        port = int(found["port"] or default_port or 0)
+    else:
+        host, port = "", 0
+    if not _is_address(host) or port > MAX_PORT:
+        raise ServiceError(
+            f"{text!r} is not {'ADDR:PORT' if default_port is None else 'ADDR[:PORT]'}",
+            hint="write 127.0.0.1:3128, [::1]:3128, or :3128 for every address",
+        )
+    return Endpoint(str(ipaddress.ip_address(host)), port)
 
 
 def parse_workers(text: str, cpus: int) -> int:
@@ -195,11 +195,3 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return "%" not in text
-
-
-def _port(text: str, default: int | None) -> int | None:
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_PORT))):
-        return None
-    return int(text) if int(text) <= MAX_PORT else None

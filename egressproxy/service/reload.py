@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from egressproxy.errors import PolicyError, ServiceError
-from egressproxy.policy.diff import describe_changes
+from egressproxy.policy.diff import diff_rules
 from egressproxy.service.generation import load_generation
 from egressproxy.service.report import Outcome, ReloadReport, Trigger
 from egressproxy.service.watch import Watched
@@ -163,6 +163,6 @@ class Reloader:
             outcome=Outcome.APPLIED,
             digest=new.policy.digest,
             previous=old.policy.digest,
-            changes=describe_changes(old.policy, new.policy),
+            changes=tuple(map(str, diff_rules(old.policy, new.policy))),
             installation=done,
         )

@@ -13,7 +13,7 @@ from egressproxy.kernel.addresses import own_addresses
 from egressproxy.observe.counters import Counters
 from egressproxy.observe.log import RecordLog
 from egressproxy.planes.context import EngineContext, EngineOptions
-from egressproxy.planes.engine import Engine
+from egressproxy.planes.engine import TICK_S, Engine
 from egressproxy.planes.limits import FlowLimits
 from egressproxy.resolve.guard import Guard
 from egressproxy.resolve.resolver import Resolver
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from egressproxy.policy.ruleset import Ruleset
     from egressproxy.service.options import WorkerSpec
 
-TICK_S: Final = 0.1
 LOG_CLOSE_TIMEOUT_S: Final = 5.0
 
 
@@ -55,7 +54,10 @@ class Serving:
         self._limits = FlowLimits.attach(limits, spec.workers).worker(spec.index, spec.settings)
         self._log = RecordLog(spec.log.path, spec.settings, self._counters)
         self._resolver = Resolver(
-            spec.settings, servers=spec.servers, overrides=spec.overrides, counters=self._counters
+            spec.settings,
+            servers=[str(server) for server in spec.servers],
+            overrides=spec.overrides,
+            counters=self._counters,
         )
         self._engine: Engine | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -77,12 +79,11 @@ class Serving:
         return None
 
     def drain(self) -> None:
-        """Take no new flow."""
-        if self._engine is None:
-            for listener in self._listeners:
-                listener.close()
-        else:
+        """Take no new flow; those that are open after ``drain_timeout_s`` are cut."""
+        if self._engine is not None:
             self._engine.drain()
+        for listener in self._listeners:
+            listener.close()
 
     def reopen_log(self) -> None:
         """Open the record file anew."""
@@ -95,6 +96,8 @@ class Serving:
         if self._engine is not None:
             self._loop.remove_reader(self._engine.fileno())
             self._engine.close()
+        for listener in self._listeners:
+            listener.close()
         await self._resolver.aclose()
         await asyncio.to_thread(self._log.close, LOG_CLOSE_TIMEOUT_S)
 

@@ -1,7 +1,7 @@
 """Notices that a policy's files have changed: edits, renames over, ConfigMap symlink swaps.
 
 inotify (watchfiles) on every folder that a file's path goes through tells at once *that* something
-happened there; the facts of the files (what each path leads to: device, inode, size, change time)
+happened there; the facts of the file and of the links on its way (device, inode, size, change time)
 tell whether it concerns us. The facts are also compared every ``RECHECK_S``, which covers file
 systems without inotify, folders that are replaced whole, and the moments in which no folder is
 watched.
@@ -27,12 +27,14 @@ STEP_MS: Final = 10
 """Quiet for so long: the change is complete."""
 DEBOUNCE_MS: Final = 60
 """A stream of changes is looked at after so long at the latest."""
-RECHECK_S: Final = 1.0
+RECHECK_S: Final = 0.25
+_CLOCK_GRAIN_NS: Final = 20_000_000
+"""Change times come from a coarse clock, which lags up to a timer tick behind ``time.time_ns``."""
 _MAX_LINKS: Final = 40  # as the kernel, path_resolution(7)
 
 
 class FileFacts(NamedTuple):
-    """What a path leads to; all zero where it leads nowhere.
+    """A folder entry, itself and not what it may link to; all zero where there is none.
 
     The change time (ctime) and not the modification time, which ``cp -p`` and ``tar`` bring along.
     """
@@ -54,29 +56,28 @@ class Watched:
 Facts = dict[Path, FileFacts]
 
 
-def file_facts(files: Collection[Path]) -> Facts:
-    """What each path leads to now; blocks."""
-    return {path: _facts(path) for path in files}
-
-
-def is_changed(before: Mapping[Path, FileFacts], now: Facts, read_at_ns: int) -> bool:
-    """Whether a file is another than before, or, not being known before, than when it was read."""
-    return any(
-        before[path] != facts if path in before else facts.changed_ns >= read_at_ns
-        for path, facts in now.items()
-    )
-
-
-def watched_entries(files: Collection[Path]) -> frozenset[Path]:
-    """Every folder entry whose change can change what a file's path leads to.
+def look_at(files: Collection[Path]) -> Facts:
+    """Facts of every folder entry whose change can change what a file's path leads to; blocks.
 
     The file itself and each symbolic link on the way, the links' targets included: for a ConfigMap
-    ``policy.yaml``, ``..data`` and the file in the dated folder. Blocks.
+    ``policy.yaml``, ``..data`` and the file in the dated folder.
     """
     entries: set[Path] = set()
     for path in files:
         _walk(Path(os.path.normpath(path.absolute())), entries, _MAX_LINKS)
-    return frozenset(entries)
+    return {entry: _facts(entry) for entry in entries}
+
+
+def is_changed(before: Mapping[Path, FileFacts], now: Facts, read_at_ns: int) -> bool:
+    """Whether an entry is another than before, or, not being known before, than when it was read.
+
+    Of an entry written just before it was read the answer is yes, too: better a reload in vain.
+    """
+    read_at_ns -= _CLOCK_GRAIN_NS
+    return any(
+        before[path] != facts if path in before else facts.changed_ns >= read_at_ns
+        for path, facts in now.items()
+    )
 
 
 async def watch(watched: Callable[[], Watched], changed: Callable[[], Awaitable[object]]) -> None:
@@ -86,24 +87,21 @@ async def watch(watched: Callable[[], Watched], changed: Callable[[], Awaitable[
     """
     known: Facts = {}
     while True:
-        files = watched().files
-        entries = await asyncio.to_thread(watched_entries, files)
-        folders = {entry.parent for entry in entries if entry.parent.is_dir()}
         known = await _look(watched, known, changed)
         try:
-            known = await _watch_folders(folders, entries, watched, known, changed)
+            known = await _watch_folders(watched, known, changed)
         except OSError:  # a folder is just being replaced, or inotify is exhausted
             await asyncio.sleep(RECHECK_S)
 
 
 async def _watch_folders(
-    folders: Collection[Path],
-    entries: frozenset[Path],
     watched: Callable[[], Watched],
     known: Facts,
     changed: Callable[[], Awaitable[object]],
 ) -> Facts:
-    """Watch until the entries to watch are others."""
+    """Watch until there are other entries to watch."""
+    entries = known.keys()
+    folders = {entry.parent for entry in entries if entry.parent.is_dir()}
 
     def concerns_us(_: Change, path: str) -> bool:
         return Path(path) in entries
@@ -120,7 +118,7 @@ async def _watch_folders(
     async with aclosing(changes):
         async for _ in changes:
             known = await _look(watched, known, changed)
-            if await asyncio.to_thread(watched_entries, watched().files) != entries:
+            if known.keys() != entries:
                 break
     return known
 
@@ -128,11 +126,14 @@ async def _watch_folders(
 async def _look(
     watched: Callable[[], Watched], known: Facts, changed: Callable[[], Awaitable[object]]
 ) -> Facts:
-    goal = watched()
-    now = await asyncio.to_thread(file_facts, goal.files)
-    if is_changed(known, now, goal.read_at_ns):
+    """Compare; after a change, look anew, because other files may be read now."""
+    while True:
+        goal = watched()
+        now = await asyncio.to_thread(look_at, goal.files)
+        if not is_changed(known, now, goal.read_at_ns):
+            return now
+        known = now
         await changed()
-    return now
 
 
 def _walk(path: Path, entries: set[Path], links_left: int) -> None:
@@ -152,7 +153,7 @@ def _walk(path: Path, entries: set[Path], links_left: int) -> None:
 
 def _facts(path: Path) -> FileFacts:
     try:
-        found = path.stat()
+        found = path.lstat()
     except OSError:
         return FileFacts()
     return FileFacts(found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 SWITCH_INTERVAL_S: Final = 0.0005
 """How long a background thread may keep the interpreter while the engine waits for it."""
 HOUSEKEEPING_S: Final = 0.25
+SWAP_POLL_S: Final = 0.002
 EXIT_FAULT: Final = 70  # EX_SOFTWARE, sysexits.h
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _IGNORED_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -93,10 +94,9 @@ class Worker:
         return self._serving.active if self._serving else 0
 
     def _take(self, order: Order, descriptors: list[int]) -> None:
-        if isinstance(order, Prepare):  # the one order that takes its time
-            self._group.create_task(
-                self._prepare(order, descriptors), name=f"prepare {order.generation}"
-            )
+        if isinstance(order, Prepare | Commit):  # these take their time
+            name = f"{type(order).__name__.lower()} {order.generation}"
+            self._group.create_task(self._follow(order, descriptors), name=name)
             return
         try:
             answer = self._obey(order, descriptors)
@@ -104,14 +104,23 @@ class Worker:
             answer = Failed(order.serial, str(error))
         self._answer(answer)
 
-    def _obey(
-        self, order: Boot | Commit | Abort | Drain | Reopen | Status, fds: list[int]
-    ) -> Answer:
+    async def _follow(self, order: Prepare | Commit, descriptors: list[int]) -> None:
+        """A step to a new policy; whatever fails, the answer goes out."""
+        try:
+            if isinstance(order, Prepare):
+                answer = await self._prepare(order, descriptors)
+            else:
+                answer = await self._commit(order)
+        except Exception as error:  # noqa: BLE001 - a worker outlives a policy it cannot take
+            journal().exception("policy cannot be taken", generation=order.generation)
+            self._probe.stop()
+            answer = Failed(order.serial, str(error) or repr(error))
+        self._answer(answer)
+
+    def _obey(self, order: Boot | Abort | Drain | Reopen | Status, fds: list[int]) -> Answer:
         match order:
             case Boot():
                 self._serving = Serving(order.spec, fds, self._fault)
-            case Commit():
-                return self._commit(order)
             case Abort():
                 self._prepared = None
                 self._probe.stop()
@@ -127,28 +136,23 @@ class Worker:
                 assert_never(order)
         return Done(order.serial)
 
-    async def _prepare(self, order: Prepare, descriptors: list[int]) -> None:
+    async def _prepare(self, order: Prepare, descriptors: list[int]) -> Answer:
         self._probe.start()
-        try:
-            ruleset = await asyncio.to_thread(_build, descriptors)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the old policy stays
-            journal().exception("policy cannot be prepared", generation=order.generation)
-            self._probe.stop()
-            self._answer(Failed(order.serial, f"cannot prepare the policy: {error!r}"))
-            return
-        self._prepared = order.generation, ruleset
-        self._answer(Done(order.serial))
+        self._prepared = order.generation, await asyncio.to_thread(_build, descriptors)
+        return Done(order.serial)
 
-    def _commit(self, order: Commit) -> Committed:
+    async def _commit(self, order: Commit) -> Answer:
         if self._prepared is None or self._prepared[0] != order.generation:
             raise ServiceError(f"generation {order.generation} is not prepared")
         self._generation, ruleset = self._prepared
         self._prepared = None
         swap = self._booted().commit(ruleset)
+        while swap is not None and not swap.done:  # noqa: ASYNC110 - the engine knows no event
+            await asyncio.sleep(SWAP_POLL_S)
         self._garbage.built()
         return Committed(
             order.serial,
-            revoked=swap.revoked if swap else 0,
+            revoked=swap.closed if swap else 0,
             kept=swap.kept if swap else 0,
             stall_s=self._probe.stop(),
         )
