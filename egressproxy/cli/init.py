@@ -6,7 +6,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -24,9 +24,11 @@ from egressproxy.errors import CatalogError, ParameterProblem, nearest
 from egressproxy.policy.load import load_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 STDOUT: Final = "-"
+
+_Read = TypeVar("_Read")
 
 EXAMPLES: Final = """\b
 egressproxy init
@@ -86,75 +88,85 @@ def may_ask() -> bool:
 def _answers(given: dict[str, Any], *, asks: bool) -> Answers:
     ask = _Asker(given, asks)
     cloud = ask.choice("cloud", CLOUDS, CLOUDS[0])
-    location = ask.text("location", "Region of the cluster")
+    location = ask.text("location", "Region of the cluster", is_needed=True)
     if not location:
         raise CatalogError("init needs a location", hint="--location japaneast")
     core = parameters_of(load_catalog().requirement(CORE), cloud)
     is_private = ask.flag("private_cluster") if "private_cluster" in core else False
-    registry = None
-    answers: dict[str, Any] = {
-        "api_server_fqdn": None if is_private else ask.text("api_server_fqdn", "API server's name"),
-        "api_server_ips": ask.items("api_server_ips", "API server's addresses, for pods"),
-        "dns_servers": ask.items("dns_servers", "Custom DNS servers"),
-        "registry": (registry := ask.text("registry", "Container registry")),
-    }
-    if registry:
-        endpoint = ask.choice("data_endpoint", PARAMETERS["data_endpoint"].choices, "blob")
-        answers["data_endpoint"] = endpoint
-        answers["regions"] = (
-            ask.items("regions", "Its regions") if endpoint == "dedicated" else given["regions"]
-        )
+    fqdn = None if is_private else ask.text("api_server_fqdn", "API server's own name")
+    api_server_ips = ask.items("api_server_ips", "API server's addresses, for pods that use them")
+    dns_servers = ask.items("dns_servers", "Custom DNS servers")
+    registry = ask.text("registry", "Container registry")
+    endpoint, regions = _data_endpoint(ask) if registry else ("blob", ())
     return Answers(
         cloud=cloud,
         location=location,
         private_cluster=is_private,
+        api_server_fqdn=fqdn,
+        api_server_ips=api_server_ips,
+        dns_servers=dns_servers,
+        registry=registry,
+        data_endpoint=endpoint,
+        regions=regions,
         add_ons=_add_ons(ask, cloud),
         audit_until=given["audit_until"].date() if given["audit_until"] else None,
-        **answers,
     )
+
+
+def _data_endpoint(ask: _Asker) -> tuple[str, tuple[str, ...]]:
+    endpoint = ask.choice("data_endpoint", PARAMETERS["data_endpoint"].choices, "blob")
+    if endpoint == "dedicated":
+        return endpoint, ask.items("regions", "Its regions", is_needed=True)
+    return endpoint, _split(ask.given["regions"])
 
 
 @dataclass(frozen=True, slots=True)
 class _Asker:
-    """Gives a flag's value, or asks for it on stderr where that is allowed."""
+    """Gives a flag's value, or asks for it on stderr where a person is there to answer."""
 
     given: dict[str, Any]
     asks: bool
 
-    def text(self, name: str, question: str) -> str | None:
+    def text(self, name: str, question: str, *, is_needed: bool = False) -> str | None:
         value = self.given[name]
         if value is None and self.asks:
-            value = self._ask(question, _reader(name))
+            value = self._ask(name, question, is_needed)
         return str(value) if value else None
 
-    def items(self, name: str, question: str) -> tuple[str, ...]:
+    def items(self, name: str, question: str, *, is_needed: bool = False) -> tuple[str, ...]:
         value = self.given[name]
         if not value and self.asks:
-            value = (self._ask(f"{question} (commas between)", _reader(name)),)
-        return tuple(item.strip() for one in value for item in one.split(",") if item.strip())
+            value = (self._ask(name, question, is_needed),)
+        return _split(value)
 
     def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
         value = self.given[name]
         if value is None and self.asks:
-            value = click.prompt(
-                name.replace("_", " ").capitalize(),
-                type=click.Choice(choices),
-                default=default,
-                err=True,
-            )
+            question = name.replace("_", " ").capitalize()
+            kind = click.Choice(choices)
+            value = click.prompt(question, type=kind, default=default, err=True)
         return str(value or default)
 
     def flag(self, name: str) -> bool:
         value = self.given[name]
         if value is None and self.asks:
-            value = click.confirm("Private cluster", default=False, err=True)
+            value = click.confirm(name.replace("_", " ").capitalize(), default=False, err=True)
         return bool(value)
 
-    def _ask(self, question: str, read: Callable[[str], str]) -> str:
+    def _ask(self, name: str, question: str, is_needed: bool) -> str:
+        example = PARAMETERS[name].example.strip("[]")
         answer: str = click.prompt(
-            question, default="", show_default=False, value_proc=read, err=True
+            f"{question}, such as {example}" + ("" if is_needed else " (Enter: none)"),
+            default=None if is_needed else "",
+            show_default=False,
+            value_proc=_reader(name),
+            err=True,
         )
         return answer
+
+
+def _split(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(item.strip() for text in texts for item in text.split(",") if item.strip())
 
 
 def _reader(name: str) -> Callable[[str], str]:
@@ -171,25 +183,38 @@ def _reader(name: str) -> Callable[[str], str]:
 
 
 def _add_ons(ask: _Asker, cloud: str) -> tuple[str, ...]:
-    known = {one.id: one for one in add_ons(cloud)}
-    texts = ask.given["chosen"]
-    if not texts and ask.asks:
-        for one in known.values():
+    """The chosen requirements in the catalog's order, and those that the cloud always needs."""
+    known = add_ons(cloud)
+    if ask.asks and not ask.given["chosen"]:
+        for one in known:
             click.echo(f"  {one.id.removeprefix('aks/'):20} {one.title}", err=True)
-        question = "Add-ons and node pools (commas between)"
-        texts = (click.prompt(question, default="", show_default=False, err=True),)
-    wanted = [item.strip() for text in texts for item in text.split(",") if item.strip()]
-    chosen = {one.id for one in known.values() if is_always_needed(one, cloud)}
-    problems = []
-    for item in wanted:
-        full = item if item in known else f"aks/{item}"
-        if full in known:
-            chosen.add(full)
-        else:
-            problems.append(_no_add_on(item, cloud, list(known)))
-    if problems:
-        raise CatalogError.of("init", tuple(problems))
-    return tuple(name for name in known if name in chosen)
+        chosen: frozenset[str] = click.prompt(
+            "Add-ons and node pools, commas between (Enter: none)",
+            default="",
+            show_default=False,
+            value_proc=lambda text: _asked_again(lambda: _known_add_ons((text,), cloud)),
+            err=True,
+        )
+    else:
+        chosen = _known_add_ons(ask.given["chosen"], cloud)
+    return tuple(one.id for one in known if one.id in chosen or is_always_needed(one, cloud))
+
+
+def _asked_again(read: Callable[[], _Read]) -> _Read:
+    try:
+        return read()
+    except CatalogError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _known_add_ons(texts: Iterable[str], cloud: str) -> frozenset[str]:
+    known = [one.id for one in add_ons(cloud)]
+    chosen = {item: item if item in known else f"aks/{item}" for item in _split(texts)}
+    unknown = [item for item, name in chosen.items() if name not in known]
+    if unknown:
+        problems = tuple(_no_add_on(item, cloud, known) for item in unknown)
+        raise CatalogError.of("init", problems)
+    return frozenset(chosen.values())
 
 
 def _no_add_on(item: str, cloud: str, known: list[str]) -> ParameterProblem:

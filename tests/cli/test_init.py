@@ -172,6 +172,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_on_a_terminal_it_asks_and_asks_again(tmp_path: Path) -> None:
     answers = [
         "AzureCloud",
+        "",  # is asked again
         "Japan East",  # is told to write japaneast
         "japaneast",
         "n",  # private cluster
@@ -181,10 +182,12 @@ def test_on_a_terminal_it_asks_and_asks_again(tmp_path: Path) -> None:
         "myregistry",
         "dedicated",
         "japaneast, westus",
+        "azure-monitr",  # is told azure-monitor
         "azure-monitor, gpu",
     ]
     policy, _, result = written(tmp_path, text="\n".join(answers) + "\n")
     assert "write japaneast" in result.stderr
+    assert "there is no add-on 'azure-monitr' (hint: did you mean azure-monitor" in result.stderr
     assert set(policy.requirements) == {
         "aks/core",
         "aks/api-server",
