@@ -43,15 +43,15 @@ def parse_list(data: bytes, path: Path, report: Report) -> NameList:
         for number, line in enumerate(lines)
         if len(line) > _PLAIN_LENGTH or not is_plain(line)
     ]
-    _normalise(lines, odd, report)
+    wrong = _normalise(lines, odd, report)
     entries = tuple(filter(None, lines)) if odd else tuple(lines)
-    if text is not None and not entries and not odd:
+    if text is not None and not entries and not wrong:
         report.add(None, "an empty list", "one name or pattern a line")
     return NameList(path, entries)
 
 
-def _normalise(lines: list[str], odd: list[int], report: Report) -> None:
-    """Put the normal form of each odd line in its place; an empty text drops it."""
+def _normalise(lines: list[str], odd: list[int], report: Report) -> int:
+    """Put the normal form of each odd line in its place, empty to drop it; count wrong ones."""
     wrong = 0
     for number in odd:
         written = lines[number].partition("#")[0].strip()
@@ -63,7 +63,8 @@ def _normalise(lines: list[str], odd: list[int], report: Report) -> None:
             if wrong <= MAX_TOLD:
                 report.at(number + 1, 1, error.message, error.hint)
     if wrong > MAX_TOLD:
-        report.at(len(lines) + 1, 1, f"{wrong - MAX_TOLD} more wrong lines are not shown")
+        report.at(odd[-1] + 1, 1, f"{wrong - MAX_TOLD} more wrong lines are not shown")
+    return wrong
 
 
 def _parse(written: str) -> object:

@@ -77,9 +77,13 @@ def parse_yaml(data: bytes, report: Report) -> Node | None:
         _report_syntax(error, text, report)
         return None
     except yaml.reader.ReaderError as error:
-        line, column = place(text, error.position)
-        report.at(line, column, f"character #x{ord(error.character):04x} is not allowed in YAML")
+        # The C parser gives an offset in UTF-8, and a number where the stubs say a character.
+        line, column = place(text.encode()[: error.position].decode())
+        what = f"character #x{int(error.character):04x} is not allowed in YAML"
+        report.at(line, column, what, "remove it, or write it as an escape in double quotes")
         return None
+    if builder.root is None:
+        report.at(1, 1, "an empty document", "a policy is a mapping of keys")
     return builder.root
 
 
@@ -239,7 +243,7 @@ _SYNTAX_HINTS: Final = (
     ),
     ("did not find expected ',' or ']'", "the list that begins here is not closed with ]"),
     ("did not find expected ',' or '}'", "the mapping that begins here is not closed with }"),
-    ("quoted scalar", "close the quotes"),
+    ("quoted scalar", "close the quotes that open here"),
     ("incompatible YAML document", "remove the %YAML line"),
     ("could not find expected ':'", "a key and its value are written  key: value"),
     ("expected <block end>", "align it with the lines above"),
@@ -249,9 +253,11 @@ _SYNTAX_HINTS: Final = (
 
 def _report_syntax(error: yaml.MarkedYAMLError, text: str, report: Report) -> None:
     what = ", ".join(part for part in (error.context, error.problem) if part)
-    mark = error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
     hint = next((hint for words, hint in _SYNTAX_HINTS if words in what), "")
+    # What is not closed is seen at its end, and mended where it begins.
+    is_open = error.context_mark is not None and "here" in hint
+    mark = error.context_mark if is_open else error.problem_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
     report.at(line, column, f"not YAML: {what}", hint or _hint_of_start(text, line, column))
 
 
