@@ -109,6 +109,12 @@ def test_a_private_cluster_allows_no_public_api_server(tmp_path: Path) -> None:
     assert "aks/core#api-server" not in ids(policy)
 
 
+def test_a_registry_in_shared_storage_is_said_to_be(tmp_path: Path) -> None:
+    policy, text, _ = written(tmp_path, "--location", "eastus", "--registry", "myregistry")
+    assert "acr#blob" in ids(policy)
+    assert "# Blob storage is every tenant's" in text
+
+
 def test_audit_until_is_written_as_a_day(tmp_path: Path) -> None:
     policy, _, _ = written(tmp_path, "--location", "eastus", "--audit-until", "2099-12-31")
     assert str(policy.mode) == "audit"
