@@ -1,0 +1,111 @@
+"""``explain``: why a flow is allowed or denied, what nearly decided otherwise, what to write.
+
+The verdict is ``Ruleset.decide``'s own, so an explanation cannot disagree with the decision. For
+people and reports: it loops over the rules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from egressproxy.policy.near_miss import NearMiss, mention, near_misses
+from egressproxy.policy.near_name import Kind
+from egressproxy.policy.verdict import Flow, Reason, Verdict
+from egressproxy.ports import Protocol
+
+if TYPE_CHECKING:
+    from egressproxy.policy.rules import Policy, Rule
+    from egressproxy.policy.ruleset import Ruleset
+
+_NEEDED_BY: Final = "needed-by: "
+_SHORT: Final = {(Protocol.TLS, 443): "https", (Protocol.HTTP, 80): "http"}
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The verdict and all that helps to understand or change it.
+
+    ``rule`` is the deciding rule whole; ``mentioned_as`` its pattern, list entry or network that
+    means the flow. ``note`` is the catalog's word on the name. ``needed`` are lines of YAML (or of
+    advice, marked ``#``) that would let the flow through; empty where it goes through.
+    """
+
+    flow: Flow
+    verdict: Verdict
+    rule: Rule | None
+    mentioned_as: str
+    source_group: str | None
+    near_misses: tuple[NearMiss, ...]
+    note: str
+    needed: tuple[str, ...]
+
+
+def explain(policy: Policy, ruleset: Ruleset, flow: Flow, now: float) -> Explanation:
+    """Explain the judgement of a flow; ``ruleset`` is compiled from ``policy``."""
+    verdict = ruleset.decide(flow, now)
+    rule = next((rule for rule in policy.rules if rule.id == verdict.rule_id), None)
+    is_denied = not verdict.is_allow or verdict.would_deny
+    misses = near_misses(policy, flow, verdict, now) if is_denied else ()
+    note = ruleset.note(flow.name) if is_denied and flow.name is not None else ""
+    group = ruleset.source_group(flow.src)
+    return Explanation(
+        flow=flow,
+        verdict=verdict,
+        rule=rule,
+        mentioned_as=mention(rule, flow) if rule is not None else "",
+        source_group=group,
+        near_misses=misses,
+        note=note,
+        needed=_needed(flow, verdict, note, group, misses) if is_denied else (),
+    )
+
+
+def _needed(
+    flow: Flow, verdict: Verdict, note: str, group: str | None, misses: tuple[NearMiss, ...]
+) -> tuple[str, ...]:
+    advice = _ADVICE.get(verdict.reason)
+    if advice is not None:
+        return (f"# {advice}",)
+    best = misses[0] if misses else None
+    if note == "harmless":
+        return ("# nothing: documented as harmless when blocked",)
+    if note.startswith(_NEEDED_BY):
+        required = note.removeprefix(_NEEDED_BY).split(", ")
+        return ("requirements:", *(f"  - {requirement}" for requirement in required[:1]))
+    if best is not None and best.kind is Kind.EXPIRED:
+        return (f"# a later until: in {best.rule.id} ({best.rule.origin})",)
+    if best is not None and best.kind in (Kind.LOOKALIKE, Kind.SPELLING):
+        return ("# first make sure that this is the name you mean",)
+    target = flow.name or flow.dst
+    if target is None:
+        return ("# a name or an address to allow",)
+    lines = ["rules:", f"  - to: [{_quoted(target)}]", f"    ports: [{_port_item(flow)}]"]
+    if flow.src:
+        lines.append(f"    from: [{group or _quoted(flow.src)}]")
+    if verdict.reason is Reason.RULE and verdict.rule is not None:
+        lines.insert(1, f"  # before {verdict.rule_id} ({verdict.rule.origin})")
+    return tuple(lines)
+
+
+def _port_item(flow: Flow) -> str:
+    protocol = flow.protocol
+    if flow.name is None and protocol.is_application:
+        protocol = Protocol.TCP
+    return _SHORT.get((protocol, flow.port)) or f'"{protocol}:{flow.port}"'
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"' if ":" in text else text
+
+
+_BYTES: Final = "no rule can allow this: the client's bytes are refused, see the reason"
+_ADVICE: Final = {
+    Reason.MALFORMED_HELLO: _BYTES,
+    Reason.HELLO_TOO_LARGE: _BYTES,
+    Reason.AMBIGUOUS_REQUEST: _BYTES,
+    Reason.HEAD_TOO_LARGE: _BYTES,
+    Reason.H2C_REFUSED: _BYTES,
+    Reason.HOST_MISMATCH: "sni: any-allowed on the rule of the CONNECT name",
+    Reason.ECH_REFUSED: "ech: allow on the rule and in the policy",
+}
