@@ -40,5 +40,6 @@ def test_codes_are_stable() -> None:
         "ResolveError": "resolve_failed",
         "ServiceError": "service",
         "PolicyError": "policy",
+        "AddressError": "invalid_address",
     }
     assert errors.WireError("x", code="no_sni").code == "no_sni"

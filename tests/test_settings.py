@@ -29,7 +29,16 @@ def test_range(name: str) -> None:
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_unit(name: str) -> None:
-    unit = ("_s", "_bytes", "_entries", "_records", "_flows", "_per_source", "_attempts", "_names")
+    unit = (
+        "_s",
+        "_bytes",
+        "_entries",
+        "_records",
+        "_flows",
+        "_files",
+        "_in_flight",
+        "_per_source",
+    )
     assert name.endswith(unit)
 
 
