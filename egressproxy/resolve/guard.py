@@ -68,6 +68,7 @@ _NAT64: Final = IPv6Network("64:ff9b::/96")
 _NAT64_LOCAL: Final = IPv6Network("64:ff9b:1::/48")
 _TRANSLATED: Final = IPv6Network("::ffff:0:0:0/96")
 _COMPATIBLE: Final = IPv6Network("::/96")
+_THIS_NETWORK: Final = IPv4Network("0.0.0.0/8")
 _ISATAP_IDS: Final = frozenset({0x0000_5EFE, 0x0200_5EFE})
 _LOW_32: Final = 0xFFFF_FFFF
 
@@ -222,8 +223,10 @@ def _embedded(address: IPv6Address) -> tuple[IPv4Address, ...]:
         return (low,)
     if address in _NAT64_LOCAL:
         # The operator's prefix may be /48 (RFC 6052 section 2.2: bits 64-71 are skipped), /56, /64
-        # or /96; every reading has to be harmless.
-        return (low, *(_rfc6052(bits, length) for length in (48, 56, 64)))
+        # or /96; every reading has to be harmless. Readings in 0.0.0.0/8 are the zeros that fill
+        # a longer prefix.
+        others = (_rfc6052(bits, length) for length in (48, 56, 64))
+        return (low, *(other for other in others if other not in _THIS_NETWORK))
     if bits >> 32 & _LOW_32 in _ISATAP_IDS:
         return (low,)
     return ()

@@ -13,6 +13,7 @@ forgets answers and remembers which servers are down.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from dataclasses import dataclass
 from enum import Enum
@@ -24,6 +25,7 @@ import aiodns
 import pycares
 
 from egressproxy.errors import ServiceError
+from egressproxy.ports import MAX_PORT
 from egressproxy.resolve.cache import Failure
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ _TRIES: Final = 2
 _FLUSH_DELAY_S: Final = 1.0
 _CLOSE_TIMEOUT_S: Final = 1.0
 _MAX_TTL_S: Final = 0x7FFF_FFFF  # above it is to be read as 0, RFC 2181 section 8
+_BRACKETED: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::(.+))?")
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 _MAPPED: Final = b"\0" * 10 + b"\xff\xff"
 
 _FAILURES: Final = {
@@ -167,20 +171,20 @@ def parse_server(text: str) -> str:
         ServiceError: not an address with an optional port.
     """
     host, port = text, "53"
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        port = rest[1:] if rest.startswith(":") else ("53" if not rest else "")
+    if bracketed := _BRACKETED.fullmatch(text):
+        host, port = bracketed[1], bracketed[2] or port
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
     try:
         address: IPv4Address | IPv6Address | None = ip_address(host)
     except ValueError:
         address = None
-    if address is None or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+    number = int(port) if _PORT.fullmatch(port) else 0
+    if address is None or not 0 < number <= MAX_PORT:
         raise ServiceError(
             f"{text!r} is not a DNS server", hint="write 10.0.0.10, 10.0.0.10:5353 or [fd00::10]:53"
         )
-    return f"{address}:{int(port)}" if address.version == 4 else f"[{address}]:{int(port)}"
+    return f"[{address}]:{number}" if address.version == 6 else f"{address}:{number}"
 
 
 def _plain(name: str | bytes) -> str:
