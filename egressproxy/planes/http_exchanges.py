@@ -161,12 +161,12 @@ class Exchanges:
             exchange.is_sent = True
             exchange.record.requests += 1
             self._use(peer, exchange.record)
-            self._up(exchange, peer.wire.send_head(head))
+            self._up(peer, exchange, peer.wire.send_head(head))
         part = BodyPart(b"", []) if exchange.is_read else self._down.read_body()
         if part.data:
-            self._up(exchange, peer.wire.send_body(part.data))
+            self._up(peer, exchange, peer.wire.send_body(part.data))
         if part.trailers is not None:
-            self._up(exchange, peer.wire.send_end(part.trailers))
+            self._up(peer, exchange, peer.wire.send_end(part.trailers))
             exchange.is_read = exchange.is_request_done = True
         elif self._is_eof:
             self._cut("client_closed", 400, CloseReason.CLIENT_CLOSED)
@@ -212,7 +212,7 @@ class Exchanges:
     def _tunnel(self, peer: Peer, exchange: Exchange) -> None:
         """Hand over both sides, with what each has sent beyond the heads."""
         self._use(peer, exchange.record)
-        self._up(exchange, [self._down.take_rest()])
+        self._up(peer, exchange, [self._down.take_rest()])
         self._down_to(exchange, [peer.wire.take_rest()])
         self._records.release(exchange.record)
         self._records.finish(CloseReason.DONE)
@@ -317,10 +317,9 @@ class Exchanges:
         self._exchange = None
         self._is_over = True
 
-    def _up(self, exchange: Exchange, pieces: list[bytes]) -> None:
-        if self._peer is not None:
-            exchange.record.bytes_up += sum(map(len, pieces))
-            self._out.send_upstream(self._peer.number, pieces)
+    def _up(self, peer: Peer, exchange: Exchange, pieces: list[bytes]) -> None:
+        exchange.record.bytes_up += sum(map(len, pieces))
+        self._out.send_upstream(peer.number, pieces)
 
     def _down_to(self, exchange: Exchange, pieces: list[bytes]) -> None:
         exchange.record.bytes_down += sum(map(len, pieces))

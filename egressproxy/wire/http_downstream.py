@@ -67,11 +67,6 @@ class Downstream:
         return len(self._pending)
 
     @property
-    def has_begun(self) -> bool:
-        """Whether the bytes so far are known to begin an HTTP/1 request."""
-        return self._begun
-
-    @property
     def can_go_on(self) -> bool:
         """Whether another request may follow on this connection."""
         return self._connection.our_state is h11.DONE and self._connection.their_state is h11.DONE

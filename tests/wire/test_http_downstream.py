@@ -225,8 +225,9 @@ def test_what_two_readers_read_differently_is_refused(monkeypatch: pytest.Monkey
     assert caught.value.code == Fault.AMBIGUOUS_REQUEST
 
 
-def test_a_later_request_that_is_no_http_is_ambiguous() -> None:
-    peer = downstream(GET + b"EHLO x\r\n\r\n")
+@pytest.mark.parametrize("later", [b"EHLO x", b"\r\nGET / HTTP/1.1", b"G(T / HTTP/1.1"])
+def test_a_later_request_that_is_no_http_is_ambiguous(later: bytes) -> None:
+    peer = downstream(GET + later + b"\r\n\r\n")
     assert cycle(peer) is not None
     with pytest.raises(HttpError) as caught:
         peer.next_head()
