@@ -22,27 +22,37 @@ if TYPE_CHECKING:
     from egressproxy.policy.rules import Policy, Rule
 
 MULTI_TENANT: Final = frozenset(
-    {
-        *("azurecr.io", "azurecr.cn", "azurecr.us", "data.azurecr.io", "geo.azurecr.io"),
-        *("vault.azure.net", "vault.azure.cn", "vault.usgovcloudapi.net"),
-        *(
-            f"{service}.core.{cloud}"
-            for service in ("blob", "dfs", "file", "queue", "table", "web")
-            for cloud in ("windows.net", "chinacloudapi.cn", "usgovcloudapi.net")
-        ),
-        *("core.windows.net", "core.chinacloudapi.cn", "core.usgovcloudapi.net"),
-        *(
-            "azurewebsites.net",
-            "azure-api.net",
-            "azurefd.net",
-            "azureedge.net",
-            "trafficmanager.net",
-        ),
-        *("cloudapp.azure.com", "servicebus.windows.net", "database.windows.net"),
-        *("documents.azure.com", "redis.cache.windows.net", "search.windows.net"),
-        *("githubusercontent.com", "amazonaws.com", "cloudfront.net", "googleapis.com"),
-    }
-)
+    f"{service}.core.{cloud}"
+    for service in ("blob", "dfs", "file", "queue", "table", "web")
+    for cloud in ("windows.net", "chinacloudapi.cn", "usgovcloudapi.net")
+) | {
+    "azurecr.io",
+    "azurecr.cn",
+    "azurecr.us",
+    "data.azurecr.io",
+    "geo.azurecr.io",
+    "vault.azure.net",
+    "vault.azure.cn",
+    "vault.usgovcloudapi.net",
+    "core.windows.net",
+    "core.chinacloudapi.cn",
+    "core.usgovcloudapi.net",
+    "azurewebsites.net",
+    "azure-api.net",
+    "azurefd.net",
+    "azureedge.net",
+    "trafficmanager.net",
+    "cloudapp.azure.com",
+    "servicebus.windows.net",
+    "database.windows.net",
+    "documents.azure.com",
+    "redis.cache.windows.net",
+    "search.windows.net",
+    "githubusercontent.com",
+    "amazonaws.com",
+    "cloudfront.net",
+    "googleapis.com",
+}
 """Suffixes under which anybody can have a name, beyond what publicsuffix.org lists as private."""
 
 _API_SERVERS: Final = re.compile(
