@@ -37,7 +37,7 @@ from egressproxy.planes.http_records import Records, same_verdict
 from egressproxy.policy.verdict import Action, Reason, Verdict
 from egressproxy.wire.http_downstream import BodyPart, Downstream
 from egressproxy.wire.http_refusal import refusal
-from egressproxy.wire.http_response import ResponseEnd, ResponseHead, Upstream
+from egressproxy.wire.http_response import ResponseHead, Upstream
 
 if TYPE_CHECKING:
     from egressproxy.planes.http_commands import Command, Judge
@@ -172,17 +172,22 @@ class Exchanges:
             self._cut("client_closed", 400, CloseReason.CLIENT_CLOSED)
 
     def _relay_response(self, peer: Peer, exchange: Exchange) -> None:
+        body: list[bytes] = []
         while self._exchange is exchange and not self._is_over:
             event = peer.wire.next_event()
+            if isinstance(event, (bytes, bytearray)):
+                body.append(event)
+                continue
+            if body:  # gathered, so that tiny chunks do not stay tiny
+                self._down_to(exchange, self._down.send_body(b"".join(body)))
+                body.clear()
             if event is None:
                 return
             if isinstance(event, ResponseHead):
                 self._relay_head(peer, exchange, event)
-            elif isinstance(event, ResponseEnd):
+            else:
                 self._down_to(exchange, self._down.send_end(event.trailers))
                 self._complete(peer, exchange)
-            else:
-                self._down_to(exchange, self._down.send_body(event))
 
     def _relay_head(self, peer: Peer, exchange: Exchange, head: ResponseHead) -> None:
         is_last = (

@@ -478,6 +478,13 @@ class TestBodies:
 
 
 class TestResponses:
+    def test_tiny_chunks_are_gathered(self) -> None:
+        play = Play()
+        play.open()
+        play.up(1, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert play.up(1, b"1\r\na\r\n1\r\nb\r\n1\r\nc") == ["client < 3|abc|"]
+        assert play.up(1, b"\r\n1\r\nd\r\n0\r\n\r\n") == ["client < 1|d|0||"]
+
     def test_framed_by_close_is_cut_anew(self) -> None:
         play = Play()
         play.open()
