@@ -142,7 +142,9 @@ class Constant:
         if isinstance(node, Scalar) and node.is_plain and node.text == str(self.value):
             return self.value
         text = node.text if isinstance(node, Scalar) else kind(node)
-        report.add(node, f"{text or 'nothing'} is not {self.what}", f"write {self.value}")
+        is_quoted = isinstance(node, Scalar) and text == str(self.value)
+        hint = f"write {self.value}" + (" without quotes" if is_quoted else "")
+        report.add(node, f"{text or 'nothing'} is not {self.what}", hint)
         return None
 
     def schema(self) -> Schema:
