@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from egressproxy.policy.verdict import Flow, Verdict
 
 _WHY: Final = {
-    Reason.RULE: "a rule",
+    Reason.RULE: "a deny rule matches",
     Reason.DEFAULT_DENY: "no rule matches",
     Reason.EXPIRED_RULE: "its rule has expired",
     Reason.NO_SNI: "no rule matches the address, and the client gives no server name",

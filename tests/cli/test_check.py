@@ -1,0 +1,270 @@
+"""``check`` as its users run it: text, JSON, batch, exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from egressproxy.cli.check import MAX_LINE_OCTETS, command, judge_lines
+from egressproxy.errors import PolicyError
+from egressproxy.policy.compile import compile_policy
+from tests.policy.building import NOON, policy, rule
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.testing import Result
+
+POLICY = """\
+version: 1
+cloud: AzureCloud
+parameters: {location: japaneast}
+sources: {build: [10.241.4.0/24]}
+requirements: [aks/core]
+rules:
+  - {name: no-gists, action: deny, to: [gist.github.com], ports: [https]}
+  - {name: github, to: [github.com, "*.github.com"], ports: [https], until: 2026-12-31}
+  - {name: pypi, to: [pypi.org], ports: [https], from: [build]}
+  - {name: sql, to: [20.9.0.0/16], ports: ["tcp:1433"]}
+"""
+
+
+@pytest.fixture
+def policy_file(tmp_path: Path) -> Path:
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY)
+    return path
+
+
+def run(policy_file: Path, *words: str, stdin: str | bytes | None = None) -> Result:
+    at = () if "--at" in words else ("--at", "2026-06-15")
+    return CliRunner().invoke(command, ["--policy", str(policy_file), *at, *words], input=stdin)
+
+
+def test_allow(policy_file: Path) -> None:
+    result = run(policy_file, "api.github.com", "--from", "10.241.4.7")
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        "allow  api.github.com  tls:443  from 10.241.4.7 (build)",
+        "  rule    rules/github, *.github.com",
+        f"  from    {policy_file}:8",
+        "  pass    application (by name)",
+    ]
+
+
+def test_deny(policy_file: Path) -> None:
+    result = run(policy_file, "gist.github.com")
+    assert result.exit_code == 1
+    assert result.output.splitlines() == [
+        "deny  gist.github.com  tls:443  rule: a deny rule matches",
+        "  rule    rules/no-gists, gist.github.com",
+        f"  from    {policy_file}:7",
+        "  pass    application (by name)",
+        f"  near    rules/github: allows *.github.com, but rules/no-gists is judged first"
+        f"  {policy_file}:8",
+        "  needed  rules:",
+        f"            # before rules/no-gists ({policy_file}:7)",
+        "            - to: [gist.github.com]",
+        "              ports: [https]",
+    ]
+
+
+def test_a_catalog_row_names_its_document(policy_file: Path) -> None:
+    result = run(policy_file, "mcr.microsoft.com")
+    assert result.exit_code == 0
+    assert "aks/core#mcr, mcr.microsoft.com" in result.output
+    assert "Azure Global required FQDN" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "shown"),
+    [
+        (("pypi.org",), 1, "rules/pypi: allows pypi.org only from build"),
+        (("pypi.org", "--from", "10.241.4.1"), 0, "rules/pypi"),
+        (("github.com", "--at", "2026-12-31"), 0, "rules/github"),
+        (("github.com", "--at", "2026-12-31T23:59:59Z"), 0, "rules/github"),
+        (("github.com", "--at", "2027-01-01"), 1, "expired_rule: its rule has expired"),
+        (("20.9.1.1:1433",), 0, "pass    network (by address)"),
+        (("20.9.1.1:1434",), 1, "rules/sql: allows 20.9.0.0/16 on tcp:1433, not on tcp:1434"),
+        (("20.9.1.1:1433", "--protocol", "udp"), 1, "not on udp:1433"),
+        (("[2001:db8::1]:443",), 1, 'to: ["2001:db8::1"]'),
+        (("md-x.z1.blob.storage.azure.net",), 1, "note    harmless"),
+        (("xn--gthub-n4a.com",), 1, "(g\u0131thub.com)"),
+        (("github.com:80",), 1, "on tls:443, not on http:80"),
+    ],
+)
+def test_questions(policy_file: Path, words: tuple[str, ...], code: int, shown: str) -> None:
+    result = run(policy_file, *words)
+    assert result.exit_code == code, result.output
+    assert shown in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ((), "give NAME[:PORT], or --batch"),
+        (("github.com", "--batch"), "give NAME[:PORT], or --batch"),
+        (("github.com", "--at", "tomorrow"), "is not a date"),
+        (("github.com", "--protocol", "quic"), "'quic' is not one of"),
+    ],
+)
+def test_usage(policy_file: Path, words: tuple[str, ...], complaint: str) -> None:
+    result = run(policy_file, *words)
+    assert result.exit_code == 2
+    assert complaint in result.output
+
+
+def test_json(policy_file: Path) -> None:
+    result = run(policy_file, "gist.github.com", "--from", "10.241.4.7", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.output) == {
+        "name": "gist.github.com",
+        "address": None,
+        "port": 443,
+        "protocol": "tls",
+        "source": "10.241.4.7",
+        "action": "deny",
+        "reason": "rule",
+        "rule": "rules/no-gists",
+        "pass": "application",
+        "would_deny": False,
+        "note": "",
+        "source_group": "build",
+        "mentioned_as": "gist.github.com",
+        "origin": f"{policy_file}:7",
+        "requirement": None,
+        "document": "",
+        "section": "",
+        "near_misses": [
+            {
+                "kind": "shadowed",
+                "rule": "rules/github",
+                "origin": f"{policy_file}:8",
+                "text": "allows *.github.com, but rules/no-gists is judged first",
+            }
+        ],
+        "needed": [
+            "rules:",
+            f"  # before rules/no-gists ({policy_file}:7)",
+            "  - to: [gist.github.com]",
+            "    ports: [https]",
+            "    from: [build]",
+        ],
+    }
+
+
+def test_batch(policy_file: Path) -> None:
+    lines = b"\n".join(
+        [
+            b"github.com 443",
+            b"pypi.org 443 10.241.4.1",
+            b"",
+            b"one-word",
+            b"bad_port x",
+            b"\xff\xfe 443",
+            b"x" * 5000 + b" 443",
+            b"20.9.1.1 1433",
+            b"a b c d",
+            b"gist.github.com 443",
+        ]
+    )
+    result = run(policy_file, "--batch", stdin=lines)
+    assert result.exit_code == 0
+    answers = [json.loads(line) for line in result.output.splitlines()]
+    assert [(a.get("action"), a.get("rule"), a.get("line")) for a in answers] == [
+        ("allow", "rules/github", None),
+        ("allow", "rules/pypi", None),
+        (None, None, 4),
+        (None, None, 5),
+        (None, None, 6),
+        (None, None, 7),
+        ("allow", "rules/sql", None),
+        (None, None, 9),
+        ("deny", "rules/no-gists", None),
+    ]
+    assert "write name port [source]" in answers[2]["error"]
+    assert "not UTF-8" in answers[4]["error"]
+    assert "more than 1024 octets" in answers[5]["error"]
+
+
+def judge(data: bytes) -> list[dict[str, Any]]:
+    ruleset = compile_policy(policy(rule("a", "a.test")))
+    answers = judge_lines(io.BytesIO(data), ruleset, None, source="", now=NOON)
+    return [json.loads(answer) for answer in answers]
+
+
+@pytest.mark.parametrize("size", [MAX_LINE_OCTETS - 1, MAX_LINE_OCTETS, MAX_LINE_OCTETS + 1, 10**6])
+@pytest.mark.parametrize("end", [b"", b"\n", b"\na.test 443", b"\na.test 443\n"])
+def test_lines_are_bounded(size: int, end: bytes) -> None:
+    answers = judge(b"a.test 443".ljust(size) + end)
+    fits = size + (end[:1] == b"\n") <= MAX_LINE_OCTETS
+    assert ("error" not in answers[0]) is fits
+    assert [answer.get("action") for answer in answers[1:]] == ["allow"] * (len(end) > 1)
+
+
+def test_batch_streams(policy_file: Path) -> None:
+    """A program may ask, wait for the answer, and ask again."""
+    words = [sys.executable, "-m", "egressproxy", "check", "--batch", "--policy", str(policy_file)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        for _ in range(3):
+            process.stdin.write(b"gist.github.com 443\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["rule"] == "rules/no-gists"
+        process.stdin.close()
+        assert process.wait() == 0
+
+
+def test_batch_whose_reader_leaves(policy_file: Path) -> None:
+    words = [sys.executable, "-m", "egressproxy", "check", "--batch", "--policy", str(policy_file)]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write(b"github.com 443\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        process.stdout.close()
+        process.stdin.write(b"github.com 443\n" * 10)
+        process.stdin.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
+
+
+def test_a_bad_policy(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("version: 2\n")
+    with pytest.raises(PolicyError):
+        CliRunner().invoke(
+            command,
+            ["a.test", "--policy", str(path)],
+            catch_exceptions=False,
+            standalone_mode=False,
+        )
+    process = subprocess.run(
+        [sys.executable, "-m", "egressproxy", "check", "a.test", "--policy", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 2
+    assert process.stdout == ""
+    assert f"{path}:1:10: " in process.stderr
+
+
+def test_no_color(policy_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    colours: list[bool | None] = []
+    monkeypatch.setattr("click.echo", lambda _line, color=None: colours.append(color))
+    run(policy_file, "github.com")
+    monkeypatch.setenv("NO_COLOR", "1")
+    run(policy_file, "github.com")
+    assert colours == [None] * 4 + [False] * 4
