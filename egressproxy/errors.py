@@ -90,11 +90,17 @@ class ParameterProblem:
 
 
 class HttpError(WireError):
-    """An HTTP message that is refused; ``status`` is the status code to answer with."""
+    """An HTTP message that is refused; ``status`` is the status code to answer with.
 
-    def __init__(self, message: str, *, hint: str = "", code: str, status: int) -> None:
+    ``host`` is ``name:port`` of whom it was for, where that much is sure.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", code: str, status: int, host: str = ""
+    ) -> None:
         super().__init__(message, hint=hint, code=code)
         self.status = status
+        self.host = host
 
 
 class CatalogError(EgressproxyError):

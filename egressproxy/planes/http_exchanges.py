@@ -35,6 +35,7 @@ from egressproxy.planes.http_commands import (
 from egressproxy.planes.http_outbox import Outbox
 from egressproxy.planes.http_records import Records, same_verdict
 from egressproxy.policy.verdict import Action, Reason, Verdict
+from egressproxy.wire.http_authority import parse_authority
 from egressproxy.wire.http_downstream import BodyPart, Downstream
 from egressproxy.wire.http_refusal import refusal
 from egressproxy.wire.http_response import ResponseHead, Upstream
@@ -254,7 +255,7 @@ class Exchanges:
     def _refuse_bytes(self, error: HttpError) -> None:
         """Bytes that are no request, or no body: policy has a say in the former only."""
         exchange, reason = self._exchange, Reason(error.code)
-        authority = exchange.record.authority if exchange is not None else None
+        authority = _whom(error) if exchange is None else exchange.record.authority
         verdict = self._judge(authority, reason)
         if verdict.is_allow and reason is Reason.NOT_TLS_OR_HTTP and not self._judged_any:
             self._judged_any = True
@@ -283,7 +284,15 @@ class Exchanges:
         self._close_upstream(reset=self._exchange is not None)
         self._records.deny(authority, verdict, CloseReason.REFUSED)
         self._records.finish(CloseReason.REFUSED)
-        page = _page(status, verdict.reason, head, rule=verdict.rule_id or "", detail=detail)
+        page = refusal(
+            status,
+            verdict.reason,
+            host=str(authority or ""),
+            rule=verdict.rule_id or "",
+            detail=detail,
+            accept=head.accept if head is not None else b"",
+            head_only=head is not None and head.method == b"HEAD",
+        )
         self._out.add(RefuseClient(page))
         self._exchange = None
         self._is_over = True
@@ -331,6 +340,10 @@ class Exchanges:
         self._out.send_client(pieces)
 
 
+def _whom(error: HttpError) -> Authority | None:
+    return parse_authority(error.host.encode("ascii"), None)[0] if error.host else None
+
+
 def _may_repeat(peer: Peer, exchange: Exchange) -> bool:
     head = exchange.head
     return (
@@ -342,17 +355,13 @@ def _may_repeat(peer: Peer, exchange: Exchange) -> bool:
     )
 
 
-def _page(
-    status: int, reason: str, head: RequestHead | None, *, rule: str = "", detail: str = ""
-) -> bytes:
+def _page(status: int, reason: str, head: RequestHead | None) -> bytes:
     if head is None:
-        return refusal(status, reason, rule=rule, detail=detail)
+        return refusal(status, reason)
     return refusal(
         status,
         reason,
         host=str(head.authority),
-        rule=rule,
-        detail=detail,
         accept=head.accept,
         head_only=head.method == b"HEAD",
     )

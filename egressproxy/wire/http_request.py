@@ -133,10 +133,10 @@ def read_request_head(raw: RawHead, port: int | None) -> RequestHead:
     if not NEVER_NOMINATED.isdisjoint(connection):
         raise ambiguous("a Connection field that names Host or a framing field")
     if raw.method == b"CONNECT":
-        raise _connect_here(port)
+        raise _connect_here(raw, port)
     authority, host, target = _target(raw, port)
     content_length, is_chunked = _framing(raw)
-    upgrade = _upgrade(raw)
+    upgrade = _upgrade(raw, authority)
     http_1_1 = raw.version == b"1.1"
     return RequestHead(
         method=raw.method,
@@ -213,6 +213,7 @@ def _check_same(target: Authority, host: Authority) -> None:
             hint="send the same name in both",
             code=Fault.HOST_MISMATCH,
             status=400,
+            host=str(target),
         )
 
 
@@ -233,7 +234,7 @@ def _framing(raw: RawHead) -> tuple[int | None, bool]:
     return int(length), False
 
 
-def _upgrade(raw: RawHead) -> Sequence[bytes]:
+def _upgrade(raw: RawHead, authority: Authority) -> Sequence[bytes]:
     offered = tokens(raw.values.get(b"upgrade", ()))
     if b"http2-settings" in raw.values or b"h2c" in offered or b"h2" in offered:
         raise HttpError(
@@ -241,11 +242,12 @@ def _upgrade(raw: RawHead) -> Sequence[bytes]:
             hint="it would hide whom each request is for: use HTTP/1.1 (curl --http1.1) or TLS",
             code=Fault.H2C_REFUSED,
             status=403,
+            host=str(authority),
         )
     return offered
 
 
-def _connect_here(port: int | None) -> HttpError:
+def _connect_here(raw: RawHead, port: int | None) -> HttpError:
     if port is None:
         return ambiguous("CONNECT on a connection that carried requests", "open a new connection")
     return HttpError(
@@ -253,4 +255,5 @@ def _connect_here(port: int | None) -> HttpError:
         hint="this gateway is transparent here: connect to the host itself",
         code=Fault.H2C_REFUSED,
         status=403,
+        host=str(parse_authority(raw.target, None)[0]),
     )

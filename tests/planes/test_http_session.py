@@ -698,22 +698,24 @@ class TestWebsocket:
 
 class TestBytesThatAreRefused:
     @pytest.mark.parametrize(
-        ("data", "status", "reason"),
+        ("data", "status", "reason", "host"),
         [
-            (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "ambiguous_request"),
-            (b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "host_mismatch"),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "h2c_refused"),
-            (b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 403, "h2c_refused"),
-            (b"GET / HTTP/1.1\r\nX: " + b"y" * 5000, 431, "head_too_large"),
-            (b"SSH-2.0-x\r\n", 400, "not_tls_or_http"),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "ambiguous_request", "None"),
+            (b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "host_mismatch", "b:80"),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "h2c_refused", "None"),
+            (b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 403, "h2c_refused", "a:443"),
+            (GET_A[:-2] + b"Upgrade: h2c\r\n\r\n", 403, "h2c_refused", "ok-a.example:80"),
+            (b"GET / HTTP/1.1\r\nX: " + b"y" * 5000, 431, "head_too_large", "None"),
+            (b"SSH-2.0-x\r\n", 400, "not_tls_or_http", "None"),
         ],
     )
-    def test_first(self, data: bytes, status: int, reason: str) -> None:
+    def test_first(self, data: bytes, status: int, reason: str, host: str) -> None:
         play = Play()
         assert play.client(data) == [
-            f"finished None deny {reason} 1 refused",
+            f"finished {host} deny {reason} 1 refused",
             f"refuse {status} {reason}",
         ]
+        assert play.asked == [(host, reason)]
 
     def test_later(self) -> None:
         play = Play().kept_alive()
