@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from lab import flow_table, policies, registry, sites
+from lab.events import EventReader
 from lab.programs import Finished, client, how_to_install, missing
 from lab.tls_client import Offer, alert_of, open_tls
 
@@ -147,7 +148,7 @@ def konnectivity(play: Play) -> None:
         seen = json.loads(agent.read_line())
     arrived = bytes.fromhex(seen["hello"])
     sent = hashlib.sha256(agent.hello).hexdigest()
-    play.stage.say(f"    sent     {len(agent.hello)} bytes, SHA-256 {sent}")
+    play.stage.say(f"\n    sent     {len(agent.hello)} bytes, SHA-256 {sent}")
     play.stage.say(
         f"    arrived  {len(arrived)} bytes, SHA-256 {hashlib.sha256(arrived).hexdigest()}"
     )
@@ -274,12 +275,11 @@ def _closed_after(held: TlsClient, started: float) -> float | None:
 
 def _refusal_logged(play: Play) -> bool:
     """Whether the gateway says what is wrong with the file; what it says is shown."""
-    log = play.gateway.service_log
-    deadline = time.monotonic() + _ENFORCED_WITHIN_S
-    while time.monotonic() < deadline:
-        said = [line for line in log.read_text().splitlines() if "aks/cor" in line]
-        if said:
-            play.stage.said(said[-1])
-            return True
-        time.sleep(_PROBE_PAUSE_S)
-    return False
+    log = EventReader(play.gateway.service_log)
+    try:
+        said = log.wait(lambda event: "problems" in event, timeout_s=_ENFORCED_WITHIN_S)
+    except TimeoutError:
+        return False
+    for problem in said["problems"]:
+        play.stage.said(problem.removeprefix(f"{play.gateway.policy_file.parent}/"))
+    return True

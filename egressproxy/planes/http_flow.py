@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, assert_never
 
+from egressproxy.observe.record import NameSource
 from egressproxy.planes import http_commands as http
 from egressproxy.planes.dial import Attempt, Dial, Target
 from egressproxy.planes.flow import Leg, Stage
@@ -439,6 +440,7 @@ class HttpFlows:
             flow.timer = None
         flow.verdict = record.verdict
         flow.facts = work.facts(record.authority, None)
+        flow.name_source = NameSource.NONE if record.authority is None else NameSource.HOST
         flow.requests = record.requests
         flow.dialled_ip, flow.match = upstream.address, record.destination_match or "unknown"
         flow.up, flow.down = record.bytes_up, record.bytes_down

@@ -65,7 +65,8 @@ class Relay:
             upstream.readable or upstream.hung_up or upstream.pending is not None
         ):
             upstream.readable = True
-            self._on_first_event(upstream, IN)
+            self._first_word(upstream)
+            self.pump(upstream)  # not on_event, which waits for EPOLLOUT where bytes are pending
 
     def on_event(self, leg: Leg, events: int) -> None:
         """What epoll says of a leg."""
@@ -235,9 +236,11 @@ class Relay:
         return CloseReason(f"{side}_{what}")
 
     def _on_first_event(self, upstream: Leg, events: int) -> None:
-        """The upstream's first word ends the wait that a user feels."""
         if events & IN:
-            flow = upstream.flow
-            self._counters.first_byte_s(self._reactor.now - flow.started)
-            upstream.on_event = self.on_event
+            self._first_word(upstream)
         self.on_event(upstream, events)
+
+    def _first_word(self, upstream: Leg) -> None:
+        """The upstream's first word ends the wait that a user feels."""
+        self._counters.first_byte_s(self._reactor.now - upstream.flow.started)
+        upstream.on_event = self.on_event

@@ -41,8 +41,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
 
 @pytest.fixture(scope="session")
 def session_gateway(lab: Network) -> Iterator[Gateway]:
-    """The gateway that most tests share."""
-    options = ("--workers", "2", "--hello-timeout-s", "2")
+    """The gateway that most tests share; it folds nothing, so that each flow has its record."""
+    options = ("--workers", "2", "--hello-timeout-s", "2", "--fold-window-s", "0")
     with gateway(lab, STANDARD, options=options) as running:
         yield running
 

@@ -23,7 +23,7 @@ REFUSAL_WORDS = {
     Kind.GNUTLS: "Access was denied",
     Kind.GO: "access denied",
     Kind.JAVA: "access_denied",
-    Kind.NODE: "ACCESS_DENIED",
+    Kind.NODE: "access denied",
 }
 """How each client words the alert; Chromium shows a page of its own."""
 

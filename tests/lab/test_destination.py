@@ -98,8 +98,8 @@ def test_sources_are_told_apart(either: Gateway) -> None:
     mark = either.records.mark()
     with pytest.raises(ssl.SSLError, match="ACCESS_DENIED"):
         _reached(either, name, EVIL)
-    record = either.record(skip=mark, name=name)
-    assert (record["reason"], record["src_ip"]) == ("default_deny", sites.SPOKE_NODE[0])
+    record = either.record(skip=mark, name=name, src_ip=sites.SPOKE_NODE[0])
+    assert (record["action"], record["reason"]) == ("deny", "default_deny")
 
 
 def test_connect_name_and_sni_must_agree(gw: Gateway) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -81,7 +82,8 @@ def test_hello_that_never_ends_times_out(gw: Gateway, sent: int) -> None:
     hello.connection.close()
     with lab.net.spoke.connect(sites.CONTOSO.addresses[0], 443) as connection:
         connection.sendall(hello.hello[:sent])
-        assert alert_of(connection.recv(64)) in (None, ACCESS_DENIED)
+        with suppress(ConnectionResetError):  # no byte came, so there is nobody to tell in TLS
+            assert alert_of(connection.recv(64)) == ACCESS_DENIED
         record = gw.record(skip=mark, reason="hello_timeout")
     assert record["action"] == "deny"
     assert 1.5 < record["duration_s"] < 4
@@ -101,8 +103,8 @@ def test_what_is_no_hello_is_refused(either: Gateway, bytes_sent: bytes, reason:
         connection.sendall(bytes_sent)
         while connection.recv(4096):
             pass
-    record = either.record(skip=mark, dst_ip=sites.CONTOSO.addresses[0])
-    assert (record["action"], record["reason"]) == ("deny", reason)
+    record = either.record(skip=mark, reason=reason)
+    assert (record["action"], record["dst_ip"]) == ("deny", sites.CONTOSO.addresses[0])
 
 
 def test_closed_before_hello_is_no_deny_noise(either: Gateway) -> None:

@@ -138,6 +138,7 @@ def test_websocket_becomes_a_tunnel(either: Gateway) -> None:
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
     frame = b"\x81\x85" + bytes(4) + b"hello"  # masked with zeros
+    mark = either.records.mark()
     with either.lab.net.spoke.connect(sites.CONTOSO.addresses[0], 80) as connection:
         connection.sendall(head.encode())
         answer = bytearray()
@@ -149,3 +150,5 @@ def test_websocket_becomes_a_tunnel(either: Gateway) -> None:
         assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in answer
         connection.sendall(frame)
         assert connection.recv(64) == b"\x81\x05hello"
+    record = either.record(skip=mark, name=ALLOWED)
+    assert (record["action"], record["name_source"]) == ("allow", "host")

@@ -59,7 +59,18 @@ def test_tunnels_and_a_download_outlive_fifty_reloads(gw: Gateway, tmp_path: Pat
     gw.apply_policy(policies.policy(*CORE, rules=CONTOSO))
     target = tmp_path / "download"
     url = f"https://www.contoso.example/slow/{DOWNLOAD_BYTES}"
-    argv = ("curl", "-sS", "--limit-rate", "8M", "-o", str(target), "--max-time", "120", url)
+    argv = (
+        "curl",
+        "-sS",
+        "--http1.1",
+        "--limit-rate",
+        "8M",
+        "-o",
+        str(target),
+        "--max-time",
+        "120",
+        url,
+    )
     done: list[int] = []
 
     def download() -> None:
@@ -112,9 +123,8 @@ def test_keep_leaves_the_flow_open(gw: Gateway) -> None:
     with _tls(gw, "github.com") as kept:
         kept.handshake()
         gw.apply_policy(policies.policy(*CORE) + keeping)
-        kept.connection.settimeout(0.5)
-        with pytest.raises(TimeoutError):
-            kept.connection.recv(1)
+        kept.send(b"GET / HTTP/1.1\r\nHost: github.com\r\nConnection: close\r\n\r\n")
+        assert b"200 OK" in kept.read()
 
 
 def test_a_broken_policy_changes_nothing(gw: Gateway) -> None:
