@@ -90,8 +90,9 @@ class RecordLog:
 
     def reopen(self) -> None:
         """Open the file by its name again, soon; for SIGUSR1 after a rename."""
-        self._must_reopen = True
-        self._ring()
+        if self._closes_at is None:
+            self._must_reopen = True
+            self._ring()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what is left and the open folds; what takes longer is dropped and counted."""
@@ -100,16 +101,20 @@ class RecordLog:
         self._closes_at = time.monotonic() + timeout_s
         self._ring()
         self._thread.join(timeout_s)
-        if self._thread.is_alive():  # stuck in a system call: it keeps its descriptors
+        if self._thread.is_alive():  # stuck in a system call, and it has what it needs to end
             self._drop_queue()
-            return
-        self._sink.close()
-        os.close(self._bell)
 
     def _ring(self) -> None:
         os.eventfd_write(self._bell, 1)
 
     def _run(self) -> None:
+        try:
+            self._write_on()
+        finally:
+            self._sink.close()
+            os.close(self._bell)
+
+    def _write_on(self) -> None:
         while True:
             if self._must_reopen:
                 self._must_reopen = False

@@ -72,14 +72,13 @@ class FileSink:
 
     def write(self, lines: bytes) -> bytes:
         """Append all lines or none."""
+        if not lines:
+            return b""
         try:
             self._lock()
-        except OSError:
-            return lines
-        try:
-            if self._is_due(len(lines)) and self._rotate():
+            while self._is_due(len(lines)) and self._rotate():
                 self._unlock()
-                self._lock()
+                self._lock()  # the new file, which others may have filled meanwhile
             return self._append(lines)
         except OSError:
             return lines

@@ -352,7 +352,7 @@ def test_addresses_are_canonical_text(dns_server: DnsServer) -> None:
     async def scenario() -> None:
         dns_server.add("a.test", "AAAA", "::ffff:198.51.100.7", "2001:DB8:0:0:0:0:0:7")
         async with Rig(dns_server) as rig:
-            assert (await rig.ask()).addresses == (V4, V6)
+            assert set((await rig.ask()).addresses) == {V4, V6}
 
     asyncio.run(scenario())
 

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from egressproxy.errors import ServiceError
+from egressproxy.observe.counters import (
+    DECIDE_BOUNDS_S,
+    HELLO_BOUNDS_BYTES,
+    NETWORK_BOUNDS_S,
+    Counters,
+    Latency,
+    LookupOutcome,
+    ReloadOutcome,
+)
+from egressproxy.observe.record import Plane
+from egressproxy.policy.verdict import Action, Reason
+from egressproxy.resolve.resolver import Lookup
+
+WORKER = """
+import sys
+from egressproxy.observe.counters import Counters
+from egressproxy.observe.record import Plane
+from egressproxy.policy.verdict import Action, Reason
+fd, index = int(sys.argv[1]), int(sys.argv[2])
+row = Counters.attach(fd, 2).worker(index)
+for _ in range(1000):
+    row.flow(Plane.EXPLICIT, Action.DENY, Reason.NO_SNI)
+    row.active(Plane.EXPLICIT, 1)
+    row.bytes_moved(10, 100)
+row.stall_s(0.5 + index)
+"""
+
+
+def test_processes_count_into_one_mapping() -> None:
+    counters = Counters.create(2)
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", WORKER, str(counters.fd), str(index)],
+            pass_fds=[counters.fd],
+        )
+        for index in range(2)
+    ]
+    assert [worker.wait(30) for worker in workers] == [0, 0]
+    totals = counters.totals()
+    assert totals.flows[Plane.EXPLICIT, Action.DENY, Reason.NO_SNI] == 2000
+    assert sum(totals.flows.values()) == 2000
+    assert totals.active[Plane.EXPLICIT] == counters.active_total() == 2000
+    assert (totals.bytes_up, totals.bytes_down) == (20_000, 200_000)
+    assert totals.longest_stall_s == 1.5
+    counters.close()
+
+
+def test_a_dead_worker_s_totals_stay_and_its_gauges_go() -> None:
+    counters = Counters.create(2)
+    for index in range(2):
+        row = counters.worker(index)
+        row.flow(Plane.TRANSPARENT, Action.ALLOW, Reason.RULE)
+        row.active(Plane.TRANSPARENT, 5)
+        row.stall_s(2.0 - index)
+    counters.restarted(0)
+    totals = counters.totals()
+    assert totals.flows[Plane.TRANSPARENT, Action.ALLOW, Reason.RULE] == 2
+    assert counters.active_total() == 5
+    assert totals.longest_stall_s == 1.0
+    assert totals.restarts == 1
+    counters.worker(0).flow(Plane.TRANSPARENT, Action.ALLOW, Reason.RULE)
+    assert counters.totals().flows[Plane.TRANSPARENT, Action.ALLOW, Reason.RULE] == 3
+
+
+def test_each_method_has_cells_of_its_own() -> None:
+    counters = Counters.create(1)
+    row = counters.worker(0)
+    row.flow(Plane.EXPLICIT, Action.ALLOW, Reason.DEFAULT_DENY, would_deny=True)
+    row.resolver(LookupOutcome.NEGATIVE)
+    row.log_dropped(3)
+    row.log_folded(5)
+    row.log_error()
+    row.stall_s(0.25)
+    row.stall_s(0.125)
+    totals = counters.totals()
+    assert [key for key, count in totals.flows.items() if count] == [
+        (Plane.EXPLICIT, Action.ALLOW, Reason.DEFAULT_DENY)
+    ]
+    assert totals.would_deny == {
+        Plane.EXPLICIT: 1,
+        Plane.TRANSPARENT: 0,
+        Plane.NETWORK: 0,
+    }
+    assert {key: n for key, n in totals.lookups.items() if n} == {LookupOutcome.NEGATIVE: 1}
+    assert (totals.log_dropped, totals.log_folded, totals.log_errors) == (3, 5, 1)
+    assert totals.longest_stall_s == 0.25
+    assert totals.bytes_up == totals.bytes_down == 0
+
+
+BUCKETS = {
+    "decide, first": (Latency.DECIDE, 0.0, 0),
+    "decide, on a bound": (Latency.DECIDE, DECIDE_BOUNDS_S[2], 2),
+    "decide, above a bound": (Latency.DECIDE, DECIDE_BOUNDS_S[2] * 1.01, 3),
+    "decide, above all": (Latency.DECIDE, 99.0, len(DECIDE_BOUNDS_S)),
+    "resolve": (Latency.RESOLVE, 0.011, 4),
+    "dial": (Latency.DIAL, 0.02, 4),
+    "first byte": (Latency.FIRST_BYTE, 16.0, len(NETWORK_BOUNDS_S)),
+}
+
+
+@pytest.mark.parametrize(("latency", "seconds", "bucket"), BUCKETS.values(), ids=BUCKETS)
+def test_latencies_fall_into_their_bucket(latency: Latency, seconds: float, bucket: int) -> None:
+    counters = Counters.create(1)
+    getattr(counters.worker(0), f"{latency}_s")(seconds)
+    for measured, histogram in counters.totals().latencies.items():
+        expected = {bucket: 1} if measured is latency else {}
+        assert {at: n for at, n in enumerate(histogram.counts) if n} == expected
+        assert histogram.total == pytest.approx(seconds if expected else 0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("size", "bucket"), [(1, 0), (517, 3), (1536, 5), (70_000, 11)])
+def test_hello_sizes_fall_into_their_bucket(size: int, bucket: int) -> None:
+    counters = Counters.create(1)
+    counters.worker(0).hello_size(size)
+    hello = counters.totals().hello
+    assert list(hello.bounds) == list(HELLO_BOUNDS_BYTES)
+    assert {at: n for at, n in enumerate(hello.counts) if n} == {bucket: 1}
+    assert hello.total == size
+
+
+def test_what_the_supervisor_says() -> None:
+    counters = Counters.create(1)
+    assert counters.totals().policy_digest == ""
+    counters.set_policy("ab" * 32, 1_790_000_000.5)
+    counters.reloaded(ReloadOutcome.OK)
+    counters.reloaded(ReloadOutcome.REFUSED)
+    counters.reloaded(ReloadOutcome.REFUSED)
+    totals = Counters.attach(os.dup(counters.fd), 1).totals()
+    assert totals.policy_digest == "ab" * 32
+    assert totals.policy_loaded_at == 1_790_000_000.5
+    assert totals.reloads == {
+        ReloadOutcome.OK: 1,
+        ReloadOutcome.REFUSED: 2,
+        ReloadOutcome.FAILED: 0,
+    }
+    assert sum(totals.flows.values()) == 0, "the header is not a row"
+
+
+def test_a_digest_has_one_size() -> None:
+    with pytest.raises(ValueError, match="31 bytes"):
+        Counters.create(1).set_policy("ab" * 31, 0)
+
+
+def test_attach_refuses_what_is_not_its_own() -> None:
+    counters = Counters.create(2)
+    with pytest.raises(ServiceError, match="3 workers"):
+        Counters.attach(counters.fd, 3)
+    counters._cells[0] += 1  # another version
+    with pytest.raises(ServiceError, match="does not hold"):
+        Counters.attach(counters.fd, 2)
+
+
+def test_the_mapping_cannot_be_shrunk() -> None:
+    counters = Counters.create(1)
+    with pytest.raises(PermissionError):
+        os.ftruncate(counters.fd, 0)
+
+
+@pytest.mark.parametrize("index", [-1, 2])
+def test_a_row_that_is_not_there(index: int) -> None:
+    with pytest.raises(IndexError):
+        Counters.create(2).worker(index)
+
+
+def test_no_workers() -> None:
+    with pytest.raises(ValueError, match="0 workers"):
+        Counters.create(0)
+
+
+def test_the_resolver_s_words_are_the_counters_words() -> None:
+    assert {outcome.value for outcome in Lookup} == {outcome.value for outcome in LookupOutcome}
