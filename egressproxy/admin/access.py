@@ -99,7 +99,9 @@ def is_this_machine(host: str) -> bool:
 
 def answer(body: dict[str, object], *, status: int = 200) -> web.Response:
     """A JSON answer."""
-    return web.json_response(text=json.dumps(body, indent=1, ensure_ascii=False) + "\n", status=status)
+    return web.json_response(
+        text=json.dumps(body, indent=1, ensure_ascii=False) + "\n", status=status
+    )
 
 
 def _bearer(request: web.Request) -> str:

@@ -118,12 +118,12 @@ class Crew:
         self.stopping.set()
         await self._everywhere(self.slots, orders.drain)
 
-    def kill(self) -> None:
-        """End every worker at once."""
+    def cut(self) -> None:
+        """Cut every flow and end every worker now."""
         self.stopping.set()
         for slot in self.slots:
             if slot.process:
-                slot.process.kill()
+                slot.process.end()
 
     async def statuses(self) -> dict[int, StatusReport]:
         """What every worker that answers says of itself, by its index."""
@@ -153,7 +153,7 @@ class Crew:
                 f"worker {slot.index} ended before it could serve ({how})",
                 hint="its own message stands above",
             )
-            self.kill()
+            self.cut()
 
     async def _everywhere(
         self, slots: Sequence[Slot], order: Callable[[WorkerProcess, float], Awaitable[_T]]

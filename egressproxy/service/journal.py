@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 if TYPE_CHECKING:
-    from typing import TextIO
+    from typing import Any, TextIO
 
     from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
@@ -44,10 +44,10 @@ def configure_journal(stream: TextIO | None = None) -> None:
     )
 
 
-def _event_first(_logger: object, _method: str, event: EventDict) -> EventDict:
+def _event_first(_logger: object, _method: str, event: EventDict) -> dict[str, Any]:
     """Time, level and event stand in front of the facts, for who reads the lines as they are."""
     front = {name: event.pop(name) for name in ("time", "level", "event") if name in event}
-    return front | event
+    return {**front, **event}
 
 
 def _send_logging_the_same_way(target: TextIO, processors: list[Processor]) -> None:

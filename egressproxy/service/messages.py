@@ -60,6 +60,13 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """Cut what is open, write what is left of the record log, and end; no answer but the end."""
+
+    serial: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Reopen:
     """Open the record file anew (SIGUSR1)."""
 
@@ -73,7 +80,7 @@ class Status:
     serial: int
 
 
-Order = Boot | Prepare | Commit | Abort | Drain | Reopen | Status
+Order = Boot | Prepare | Commit | Abort | Drain | End | Reopen | Status
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from egressproxy.errors import ServiceError
 from egressproxy.service.channel import Channel, socket_pair
-from egressproxy.service.messages import Failed
+from egressproxy.service.messages import End, Failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from egressproxy.service.messages import Answer, Order
 
 MODULE: Final = "egressproxy.service.worker"
-END_GRACE_S: Final = 2.0
-"""From the end of a worker's control socket, its last act, to its being killed."""
+END_GRACE_S: Final = 4.0
+"""How long an ending worker may take (its record log above all) until it is killed."""
 
 
 class WorkerTimeoutError(ServiceError):
@@ -99,6 +99,12 @@ class WorkerProcess:
         if isinstance(answer, Failed):
             raise ServiceError(f"worker {self.index}: {answer.what}")
         return answer
+
+    def end(self) -> None:
+        """Let the process cut its flows and end soon; one that does not is killed."""
+        with suppress(ServiceError):
+            self._channel.send(End())
+        self._loop.call_later(END_GRACE_S, self.kill)
 
     def kill(self) -> None:
         """End the process at once; harmless when it has ended."""

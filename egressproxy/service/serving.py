@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from egressproxy.policy.ruleset import Ruleset
     from egressproxy.service.options import WorkerSpec
 
-LOG_CLOSE_TIMEOUT_S: Final = 5.0
+LOG_CLOSE_TIMEOUT_S: Final = 3.0
 
 
 class Serving:

@@ -29,6 +29,8 @@ MAX_RESTART_DELAY_S: Final = 5.0
 STEADY_AFTER_S: Final = 30.0
 """After a worker that lived this long the delays start anew."""
 HEARTBEAT_S: Final = 1.0
+START_PATIENCE_S: Final = 30.0
+"""For a new process to load its modules."""
 
 
 class Slot:
@@ -88,7 +90,7 @@ class Slot:
         crew = self._crew
         await process.ask(
             partial(Boot, spec=self.spec),
-            timeout_s=crew.patience_s,
+            timeout_s=START_PATIENCE_S,
             descriptors=self._descriptors,
         )
         async with crew.policy_lock:

@@ -200,7 +200,7 @@ class Supervisor:
             flows = self.counters.active_total()
             if left_s <= 0:
                 journal().warning("drain timeout, flows are cut", flows=flows)
-                crew.kill()
+                crew.cut()
                 await ended
                 break
             journal().info("draining", flows_left=flows, seconds_left=round(left_s, 1))
@@ -227,7 +227,7 @@ class Supervisor:
     def _terminate(self) -> None:
         if self._stop.is_set() and self.crew is not None:
             journal().warning("second signal, flows are cut", flows=self.counters.active_total())
-            self.crew.kill()
+            self.crew.cut()
         self._stop.set()
 
     def _hang_up(self) -> None:

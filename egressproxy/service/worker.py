@@ -30,6 +30,7 @@ from egressproxy.service.messages import (
     Committed,
     Done,
     Drain,
+    End,
     Failed,
     Order,
     Prepare,
@@ -117,7 +118,7 @@ class Worker:
             answer = Failed(order.serial, str(error) or repr(error))
         self._answer(answer)
 
-    def _obey(self, order: Boot | Abort | Drain | Reopen | Status, fds: list[int]) -> Answer:
+    def _obey(self, order: Boot | Abort | Drain | End | Reopen | Status, fds: list[int]) -> Answer:
         match order:
             case Boot():
                 self._serving = Serving(order.spec, fds, self._fault)
@@ -128,6 +129,8 @@ class Worker:
                 self._is_draining = True
                 if self._serving is not None:
                     self._serving.drain()
+            case End():
+                self._finished.set()
             case Reopen():
                 self._booted().reopen_log()
             case Status():

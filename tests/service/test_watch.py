@@ -40,12 +40,16 @@ class Watcher:
     async def hears_nothing_of(self, act: Callable[[], object], witness: Path) -> None:
         """After ``act``, a change of ``witness`` is the first thing heard."""
         act()
-        witness.write_text(f"witness {time.monotonic_ns()}")
+        touch(witness)
         await self.next()
         # Both acts may be seen in one look; a second tale would be the unrelated one's.
-        witness.write_text(f"witness {time.monotonic_ns()}")
+        touch(witness)
         await self.next()
         assert self.told.empty()
+
+
+def touch(path: Path) -> None:
+    path.write_text(f"touched {time.monotonic_ns()}")
 
 
 @asynccontextmanager

@@ -1,0 +1,78 @@
+"""Collection happens when asked and the young generation has grown, in bounded steps."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import TYPE_CHECKING
+
+import pytest
+
+from egressproxy.service.garbage import YOUNG_OBJECTS, YOUNG_PASSES, Garbage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Node:
+    """Part of a cycle."""
+
+    def __init__(self) -> None:
+        self.other: Node | None = None
+
+
+@pytest.fixture
+def garbage() -> Iterator[Garbage]:
+    was_frozen = gc.get_freeze_count()
+    made = Garbage()
+    made.take_over()
+    assert not gc.isenabled()
+    assert gc.get_freeze_count() > was_frozen
+    yield made
+    gc.unfreeze()
+    gc.enable()
+    gc.collect()
+
+
+def cycle() -> weakref.ref[Node]:
+    one, two = Node(), Node()
+    one.other, two.other = two, one
+    return weakref.ref(one)
+
+
+def grow() -> list[list[int]]:
+    return [[] for _ in range(YOUNG_OBJECTS + 100)]
+
+
+def test_few_young_objects_wait(garbage: Garbage) -> None:
+    dead = cycle()
+    garbage.turn()
+    assert dead() is not None
+
+
+def test_grown_young_generation_is_collected(garbage: Garbage) -> None:
+    dead, alive = cycle(), grow()
+    garbage.turn()
+    assert dead() is None
+    assert alive
+
+
+def test_survivors_are_collected_now_and_then(garbage: Garbage) -> None:
+    one, two = Node(), Node()
+    one.other, two.other = two, one
+    dead, alive = weakref.ref(one), [grow()]
+    garbage.turn()
+    del one, two
+    for _ in range(YOUNG_PASSES):
+        assert dead() is not None
+        alive.append(grow())
+        garbage.turn()
+        if dead() is None:
+            break
+    assert dead() is None
+
+
+def test_what_was_built_is_exempt(garbage: Garbage) -> None:
+    built, before = grow(), gc.get_freeze_count()
+    garbage.built()
+    assert gc.get_freeze_count() - before >= len(built)
