@@ -28,7 +28,7 @@ def print_policy(policy: Policy) -> None:
     table = Table(*_HEADERS, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(escape("\n".join(cell)) for cell in row))
-    console = Console()
+    console = Console(highlight=False)
     console.print(escape(_headline(policy)), style="bold")
     console.print(table)
 
@@ -52,7 +52,7 @@ def _destinations(rule: Rule) -> list[str]:
     networks = [] if rule.tags else [str(network) for network in rule.networks]
     shown = [
         *map(str, rule.patterns),
-        *(f"list:{names.path.name} ({len(names.entries):,} entries)" for names in rule.lists),
+        *(f"list:{names.path.name} (names: {len(names.entries):,})" for names in rule.lists),
         *(f"tag:{tag}" for tag in rule.tags),
         *networks,
         *(["any address"] if rule.any_destination else []),

@@ -124,12 +124,13 @@ class _Parameter:
         return At(read.value, node) if read is not None else None
 
     def schema(self) -> Schema:
-        return {"type": ["string", "boolean", "array"], "items": {"type": "string"}}
+        """One text or several; ``parameter_schemas`` is narrower for those with a kind."""
+        return {"type": ["string", "array"], "items": {"type": "string"}}
 
 
 def parameter_schemas() -> dict[str, Schema]:
     """JSON Schema of every parameter that the catalog knows."""
-    texts = {"type": ["string", "array"], "items": {"type": "string"}}
+    texts = _Parameter().schema()
     by_kind: dict[ParameterKind, Schema] = {
         ParameterKind.FLAG: {"type": "boolean"},
         ParameterKind.REGIONS: texts,
@@ -228,7 +229,7 @@ class _Requirement:
             case Mapping():
                 hint = "indent its options one step deeper than its id: - acr: {registry: …}"
                 report.add(node, "a requirement is one id with its options below it", hint)
-            case Sequence():
+            case _:
                 report.add(node, f"a requirement's id is expected, not {kind(node)}")
         return None
 

@@ -295,12 +295,8 @@ class Record(Generic[T]):
 
 def kind(node: Node) -> str:
     """What a node is, as a person says it."""
-    match node:
-        case Sequence():
-            return "a list"
-        case Mapping():
-            return "a mapping"
-        case Scalar() if is_null(node):
-            return "nothing"
-        case Scalar():
-            return "a single value"
+    if isinstance(node, Sequence):
+        return "a list"
+    if isinstance(node, Mapping):
+        return "a mapping"
+    return "nothing" if is_null(node) else "a single value"

@@ -359,6 +359,20 @@ CASES: dict[str, tuple[str, list[str]]] = {
             " hint: write - mcr: {from: [cluster-a]}"
         ],
     ),
+    "requirement that is no text": (
+        "requirements: [no, mcr: {regions: {a: b}, from: []}]\n",
+        [
+            "policy.yaml:3:16: no is read as a boolean by YAML, not as a text,"
+            ' hint: quote it: "no"',
+            "policy.yaml:3:35: a text is expected, not a mapping",
+            "policy.yaml:3:49: an empty list,"
+            " hint: list at least one of sources, or remove the key",
+        ],
+    ),
+    "parameter with a list": (
+        "parameters: {regions: [eastus, no]}\n",
+        ['policy.yaml:3:32: no is read as a boolean by YAML, not as a text, hint: quote it: "no"'],
+    ),
     "empty path": (
         "service_tags: ''\n",
         ["policy.yaml:3:15: an empty path, hint: write the file's path, relative to this file"],

@@ -26,7 +26,10 @@ def parse(text: str | bytes) -> tuple[tuple[str, ...], list[str]]:
 
 
 def test_normal_forms_in_file_order() -> None:
-    text = "\ufeffzeta.example.com\r\n\n# all of it\n*.Example.COM  # ours\nbücher.example.\nmd-*.example.com"
+    text = (
+        "\ufeffzeta.example.com\r\n\n# all of it\n*.Example.COM  # ours\n"
+        "bücher.example.\nmd-*.example.com"
+    )
     assert parse(text) == (
         ("zeta.example.com", "*.example.com", "xn--bcher-kva.example", "md-*.example.com"),
         [],

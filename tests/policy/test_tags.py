@@ -47,6 +47,12 @@ def test_tag(load: Loader, tag: str) -> None:
     assert rule.tags == (tag,)
 
 
+def test_tag_of_two_rules(load: Loader) -> None:
+    rule = "  - {to: ['tag:Sql.JapanWest'], ports: ['tcp:%s']}\n"
+    policy = load("service_tags: t.json\nrules:\n" + rule % 1 + rule % 2, {"t.json": TAGS})
+    assert policy.rules[0].networks == policy.rules[1].networks == (ip_network("20.18.179.128/26"),)
+
+
 def test_tag_of_a_requirement(load: Loader) -> None:
     policy = load(
         "service_tags: tags.json\nrequirements: [mcr: {via: service-tag}]\n", {"tags.json": TAGS}
