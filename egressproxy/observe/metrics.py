@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     from egressproxy.observe.counters import Counters, Histogram, Totals
 
-_ERRORS: Final = frozenset({Reason.RESOLVE_FAILED, Reason.DIAL_FAILED, Reason.DIAL_TIMEOUT})
+_ERRORS: Final = frozenset(
+    {Reason.RESOLVE_FAILED, Reason.DIAL_FAILED, Reason.DIAL_TIMEOUT, Reason.INTERNAL_ERROR}
+)
 _POSSIBLE: Final = {
     Action.ALLOW: AUDITABLE,  # with its own rule, or softened by audit
     Action.DENY: frozenset(Reason) - _ERRORS,
