@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_BYTES: Final = 10 * 1024 * 1024
 MAX_DEPTH: Final = 32
 MAX_ALIASES: Final = 1000
-MAX_NODES: Final = 1_000_000
+MAX_NODES: Final = 2_000_000
 """Nodes of a document, counted as if every alias were written out."""
 
 
