@@ -70,6 +70,7 @@ class RecordLog:
         self._counters = counters
         self._queue: deque[FlowRecord] = deque()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._bell_lock = threading.Lock()
         self._ears = select.poll()
         self._ears.register(self._bell, select.POLLIN)
         self._is_asleep = False
@@ -105,14 +106,18 @@ class RecordLog:
             self._drop_queue()
 
     def _ring(self) -> None:
-        os.eventfd_write(self._bell, 1)
+        with self._bell_lock:  # held by nobody for longer than a system call that cannot wait
+            if self._bell >= 0:
+                os.eventfd_write(self._bell, 1)
 
     def _run(self) -> None:
         try:
             self._write_on()
         finally:
             self._sink.close()
-            os.close(self._bell)
+            with self._bell_lock:
+                os.close(self._bell)
+                self._bell = -1
 
     def _write_on(self) -> None:
         while True:

@@ -37,8 +37,7 @@ MAX_ADDRESSES: Final = 32  # of one family; the rest of an answer is ignored
 MAX_RECORDS: Final = 512  # looked at in one answer
 MAX_ALIASES: Final = 16  # CNAMEs followed
 
-_TRY_TIMEOUT_S: Final = 1.0
-_TRIES: Final = 2
+_TRIES: Final = 4  # of each server; each try waits twice as long as the one before
 _FLUSH_DELAY_S: Final = 1.0
 _CLOSE_TIMEOUT_S: Final = 1.0
 _MAX_TTL_S: Final = 0x7FFF_FFFF  # above it is to be read as 0, RFC 2181 section 8
@@ -90,7 +89,7 @@ class Stub:
         self._resolver = _FlushableResolver(
             servers or None,
             loop=self._loop,
-            timeout=min(_TRY_TIMEOUT_S, timeout_s / (2 * _TRIES)),
+            timeout=timeout_s / (2**_TRIES - 1),
             tries=_TRIES,
         )
         self._futures: set[asyncio.Future[pycares.DNSResult]] = set()

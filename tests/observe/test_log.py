@@ -304,6 +304,16 @@ def test_close_twice_and_reopen_after_it(open_log: Open, path: Path) -> None:
     assert path.exists()
 
 
+def test_the_writer_may_end_before_close_has_rung(open_log: Open, make_record: Make) -> None:
+    for _ in range(200):
+        log = open_log()
+        log.write(make_record())
+        until(lambda log=log: log._is_asleep or not log._queue)  # type: ignore[misc]
+        log.close()
+        log._ring()
+        log.write(make_record())
+
+
 def test_nothing_is_left_behind(open_log: Open, make_record: Make) -> None:
     threads, before = threading.active_count(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     for _ in range(5):

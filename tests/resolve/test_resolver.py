@@ -188,6 +188,28 @@ def test_the_library_keeps_no_answer_behind_our_back(run: Run, dns_server: DnsSe
     run(scenario())
 
 
+def test_emptying_the_library_s_cache_disturbs_no_question(run: Run, dns_server: DnsServer) -> None:
+    async def scenario() -> None:
+        gate = asyncio.Event()
+        dns_server.add("a.test", "A", V4).gate = gate
+        dns_server.script("a.test", "AAAA").gate = gate
+        async with Rig(dns_server) as rig:
+            came: list[Answer] = []
+            rig.resolver.resolve(NAME, came.append)
+            await until(lambda: len(dns_server.seen) == 2)
+            stub = rig.resolver._stub
+            assert stub is not None
+            for number in range(20):
+                stub._flush()
+                await rig.ask(f"n{number}.test")
+            assert came == []
+            gate.set()
+            await until(lambda: bool(came))
+            assert came[0].addresses == (V4,)
+
+    run(scenario())
+
+
 def test_one_question_for_all_who_wait(run: Run, dns_server: DnsServer) -> None:
     async def scenario() -> None:
         gate = asyncio.Event()
