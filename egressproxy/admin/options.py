@@ -34,15 +34,14 @@ class AdminOptions:
         return f"unix:{self.place}" if isinstance(self.place, Path) else f"http://{self.place}"
 
 
-def admin_options(place: str, token_file: Path | None) -> AdminOptions | None:
-    """Read ``--admin`` (ADDR:PORT, ``unix:PATH`` or ``none``) and ``--admin-token-file``.
+def admin_options(place: str, token: str) -> AdminOptions | None:
+    """Read ``--admin``: ADDR:PORT, ``unix:PATH`` or ``none``.
 
     Raises:
-        ServiceError: not such a place, an unusable token, or a public address without a token.
+        ServiceError: not such a place, or a public address without a token.
     """
     if place == "none":
         return None
-    token = read_token(token_file) if token_file else ""
     if place.startswith("unix:"):
         return AdminOptions(Path(place.removeprefix("unix:")), token)
     endpoint = parse_endpoint(place)
@@ -64,7 +63,9 @@ def read_token(path: Path) -> str:
         with path.open("rb") as file:
             text = file.read(MAX_TOKEN_CHARACTERS + 2).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ServiceError(f"the admin token cannot be read: {error}") from error
+        raise ServiceError(
+            f"the admin token cannot be read: {error}", hint="a file of one line, readable to us"
+        ) from error
     if not MIN_TOKEN_CHARACTERS <= len(text) <= MAX_TOKEN_CHARACTERS or set(text) - _ALPHABET:
         raise ServiceError(
             f"{path} holds no token: one line of at least {MIN_TOKEN_CHARACTERS} characters",

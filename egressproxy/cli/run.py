@@ -8,11 +8,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from egressproxy.planes.context import ListenerKind
+from egressproxy.admin.options import admin_options, read_token
+from egressproxy.planes.context import AllowRecords, ListenerKind
 from egressproxy.service.configuration import Problems, Sources, flag, read_config, read_settings
 from egressproxy.service.options import (
     DEFAULT_MARK,
@@ -23,6 +24,7 @@ from egressproxy.service.options import (
     parse_allows,
     parse_endpoint,
     parse_number,
+    parse_override,
     parse_overrides,
     parse_switch,
     parse_workers,
@@ -34,10 +36,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from egressproxy.admin.options import AdminOptions
-    from egressproxy.service.options import Endpoint
     from egressproxy.service.supervisor import Supervisor
 
+_T = TypeVar("_T")
+
 DEFAULT_ADMIN: Final = "127.0.0.1:9090"
+MAX_MARK: Final = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +83,14 @@ NAMES: Final = frozenset(
 def _with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Every option of ``OPTIONS`` and one for each limit, all as the text that was given."""
     for limit in reversed(fields(Settings)):
-        about = f"{limit.metadata['help']}  [default: {limit.default:g}]"
+        about = f"{limit.metadata['help']}  [default: {limit.default}]"
         decorate = click.option(flag(limit.name), metavar="N", multiple=True, help=about)
         command = decorate(command)
     for option in reversed(OPTIONS):
         if option.metavar:
+            about = option.about + (" May be repeated." if option.multiple else "")
             decorate = click.option(
-                flag(option.name), metavar=option.metavar, multiple=True, help=option.about
+                flag(option.name), metavar=option.metavar, multiple=True, help=about
             )
         else:
             decorate = click.option(flag(option.name), is_flag=True, help=option.about)
@@ -115,36 +120,29 @@ def read_options(
     Raises:
         ServiceError: every problem at once.
     """
-    from egressproxy.admin.options import admin_options  # aiohttp is not wanted for --help
-
     problems = Problems()
     flags = {name: _texts(value) for name, value in given.items() if value}
     nothing: dict[str, tuple[str, ...]] = {}
     file = problems.gather(lambda: read_config(config, NAMES), nothing) if config else nothing
-    sources = Sources(flags, environment, file)
-    token_file = sources.one("admin_token_file")
-    admin = problems.gather(
-        lambda: admin_options(
-            sources.one("admin", DEFAULT_ADMIN), Path(token_file) if token_file else None
-        ),
-        None,
+    reader = _Reader(Sources(flags, environment, file), problems)
+    token = reader.one(
+        "admin_token_file", "", lambda text: read_token(Path(text)) if text else "", ""
     )
+    admin = reader.one("admin", DEFAULT_ADMIN, lambda text: admin_options(text, token), None)
     options = RunOptions(
-        policy=Path(sources.one("policy")),
-        listeners=_listeners(sources, problems),
-        workers=problems.gather(
-            lambda: parse_workers(sources.one("workers", "auto"), len(os.sched_getaffinity(0))), 1
+        policy=Path(reader.text("policy")),
+        listeners=_listeners(reader),
+        workers=reader.one(
+            "workers", "auto", lambda text: parse_workers(text, len(os.sched_getaffinity(0))), 1
         ),
-        settings=read_settings(sources, problems),
-        log=_log(sources, problems),
-        servers=_endpoints(sources.many("dns"), problems, default_port=DNS_PORT),
-        overrides=problems.gather(lambda: parse_overrides(sources.many("resolve")), {}),
-        mark=_number(sources, problems, "mark", DEFAULT_MARK, low=0, high=0xFFFFFFFF),
-        allow_outside=problems.gather(
-            lambda: parse_switch(sources.one("allow_outside", "false")), False
-        ),
+        settings=read_settings(reader.sources, problems),
+        log=_log(reader),
+        servers=reader.each("dns", partial(parse_endpoint, default_port=DNS_PORT)),
+        overrides=parse_overrides(reader.each("resolve", parse_override)),
+        mark=reader.one("mark", str(DEFAULT_MARK), partial(parse_number, low=0, high=MAX_MARK), 0),
+        allow_outside=reader.one("allow_outside", "false", parse_switch, False),
     )
-    if not sources.one("policy"):
+    if not reader.text("policy"):
         problems.found.append("a policy is wanted (hint: --policy policies/aks-global.yaml)")
     problems.raise_all()
     return options, admin
@@ -174,45 +172,50 @@ def serve(options: RunOptions, admin: AdminOptions | None) -> None:
     asyncio.run(run())
 
 
-def _listeners(sources: Sources, problems: Problems) -> tuple[Listener, ...]:
-    found = [
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads options from their sources and notes what is wrong with each."""
+
+    sources: Sources
+    problems: Problems
+
+    def text(self, name: str, default: str = "") -> str:
+        """The text of an option that is given once."""
+        return self.sources.one(name, default)
+
+    def one(self, name: str, default: str, parse: Callable[[str], _T], otherwise: _T) -> _T:
+        """The value of an option that is given once."""
+        text = self.text(name, default)
+        place = self.sources.place(name)
+        return self.problems.gather(lambda: parse(text), otherwise, place=place)
+
+    def each(self, name: str, parse: Callable[[str], _T]) -> tuple[_T, ...]:
+        """The values of an option that may be repeated."""
+        found: list[_T | None] = [
+            self.problems.gather(partial(parse, text), None, place=self.sources.place(name))
+            for text in self.sources.many(name)
+        ]
+        return tuple(value for value in found if value is not None)
+
+
+def _listeners(reader: _Reader) -> tuple[Listener, ...]:
+    found = tuple(
         Listener(kind, endpoint)
         for kind in ListenerKind
-        for endpoint in _endpoints(sources.many(kind.value), problems)
-    ]
-    if not found and not problems.found:
-        problems.found.append(
+        for endpoint in reader.each(kind.value, parse_endpoint)
+    )
+    if not any(reader.sources.many(kind.value) for kind in ListenerKind):
+        reader.problems.found.append(
             "there is nothing to listen on (hint: --explicit 127.0.0.1:3128 for a proxy)"
         )
-    return tuple(found)
+    return found
 
 
-def _endpoints(
-    texts: tuple[str, ...], problems: Problems, *, default_port: int | None = None
-) -> tuple[Endpoint, ...]:
-    read = partial(parse_endpoint, default_port=default_port)
-    found = (problems.gather(partial(read, text), None) for text in texts)
-    return tuple(endpoint for endpoint in found if endpoint is not None)
-
-
-def _log(sources: Sources, problems: Problems) -> LogOptions:
-    path = sources.one("log", "-")
-    choice = problems.gather(lambda: parse_allows(sources.one("log_allows", "all")), None)
-    default = LogOptions()
-    allows, sample_every = choice or (default.allows, default.sample_every)
+def _log(reader: _Reader) -> LogOptions:
+    path = reader.text("log", "-")
+    allows, sample_every = reader.one("log_allows", "all", parse_allows, (AllowRecords.ALL, 1))
     return LogOptions(
-        path=None if path == "-" else Path(path),
-        allows=allows,
-        sample_every=sample_every,
-    )
-
-
-def _number(
-    sources: Sources, problems: Problems, name: str, default: int, *, low: int, high: int
-) -> int:
-    text = sources.one(name, str(default))
-    return problems.gather(
-        lambda: parse_number(text, sources.place(name), low=low, high=high), default
+        path=None if path == "-" else Path(path), allows=allows, sample_every=sample_every
     )
 
 

@@ -36,12 +36,12 @@ class Problems:
 
     found: list[str] = field(default_factory=list)
 
-    def gather(self, read: Callable[[], _T], otherwise: _T) -> _T:
-        """What ``read`` gives; an ``EgressproxyError`` that it raises is noted."""
+    def gather(self, read: Callable[[], _T], otherwise: _T, *, place: str = "") -> _T:
+        """What ``read`` gives; an ``EgressproxyError`` that it raises is noted with its place."""
         try:
             return read()
         except EgressproxyError as error:
-            self.found.append(str(error))
+            self.found.append(f"{place}: {error}" if place else str(error))
             return otherwise
 
     def raise_all(self) -> None:
@@ -128,21 +128,21 @@ def read_settings(sources: Sources, problems: Problems) -> Settings:
         text = sources.one(limit.name)
         if text:
             values[limit.name] = problems.gather(
-                partial(_limit, limit, text, sources.place(limit.name)), limit.default
+                partial(_limit, limit, text), limit.default, place=sources.place(limit.name)
             )
     return Settings(**values)
 
 
-def _limit(limit: Field[Any], text: str, place: str) -> float:
+def _limit(limit: Field[Any], text: str) -> float:
     hint = f"{limit.metadata['help']}; {limit.metadata['low']:g} to {limit.metadata['high']:g}"
     is_whole = isinstance(limit.default, int)
     try:
         value = int(text) if is_whole else float(text)
     except ValueError as error:
         kind = "a whole number" if is_whole else "a number"
-        raise ServiceError(f"{place} is {text!r}, which is not {kind}", hint=hint) from error
+        raise ServiceError(f"{text!r} is not {kind}", hint=hint) from error
     if not limit.metadata["low"] <= value <= limit.metadata["high"]:
-        raise ServiceError(f"{place} is {text}, out of range", hint=hint)
+        raise ServiceError(f"{text} is out of range", hint=hint)
     return value
 
 

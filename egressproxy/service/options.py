@@ -14,7 +14,7 @@ from egressproxy.ports import MAX_PORT
 from egressproxy.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 _ENDPOINT: Final = re.compile(
@@ -110,8 +110,12 @@ def parse_endpoint(text: str, *, default_port: int | None = None) -> Endpoint:
     else:
         host, port = "", 0
     if not _is_address(host) or port > MAX_PORT:
+        if default_port is not None:
+            raise ServiceError(
+                f"{text!r} is not ADDR[:PORT]", hint="write 10.0.0.10 or [2001:db8::53]:5353"
+            )
         raise ServiceError(
-            f"{text!r} is not {'ADDR:PORT' if default_port is None else 'ADDR[:PORT]'}",
+            f"{text!r} is not ADDR:PORT",
             hint="write 127.0.0.1:3128, [::1]:3128, or :3128 for every address",
         )
     return Endpoint(str(ipaddress.ip_address(host)), port)
@@ -132,8 +136,8 @@ def parse_workers(text: str, cpus: int) -> int:
     )
 
 
-def parse_number(text: str, place: str, *, low: int, high: int) -> int:
-    """Read a whole number (decimal or ``0x…``) that ``place`` gives.
+def parse_number(text: str, *, low: int, high: int) -> int:
+    """Read a whole number (decimal or ``0x…``).
 
     Raises:
         ServiceError: it is none, or out of range.
@@ -142,7 +146,7 @@ def parse_number(text: str, place: str, *, low: int, high: int) -> int:
         number = int(text, 16 if text.startswith("0x") else 10)
         if low <= number <= high:
             return number
-    raise ServiceError(f"{place} is {text!r}", hint=f"a whole number, {low} to {high}")
+    raise ServiceError(f"{text!r} is not a number", hint=f"a whole number, {low} to {high}")
 
 
 def parse_switch(text: str) -> bool:
@@ -172,20 +176,24 @@ def parse_allows(text: str) -> tuple[AllowRecords, int]:
     return AllowRecords.SAMPLE, int(found[1])
 
 
-def parse_overrides(items: tuple[str, ...]) -> dict[DnsName, tuple[str, ...]]:
-    """Read ``NAME=IP`` items; a repeated name collects its addresses in order.
+def parse_override(item: str) -> tuple[DnsName, str]:
+    """Read ``NAME=IP``.
 
     Raises:
-        ServiceError: an item is not of this form.
-        InvalidNameError: a name is not a host name.
+        ServiceError: not of this form.
+        InvalidNameError: the name is no host name.
     """
+    name, _, address = item.partition("=")
+    if not name or not _is_address(address):
+        raise ServiceError(f"{item!r} is not NAME=IP", hint="mcr.microsoft.com=10.0.0.5")
+    return DnsName(name), str(ipaddress.ip_address(address))
+
+
+def parse_overrides(pairs: Iterable[tuple[DnsName, str]]) -> dict[DnsName, tuple[str, ...]]:
+    """The addresses of each name, in the order given."""
     found: dict[DnsName, tuple[str, ...]] = {}
-    for item in items:
-        name, _, address = item.partition("=")
-        if not name or not _is_address(address):
-            raise ServiceError(f"{item!r} is not NAME=IP", hint="mcr.microsoft.com=10.0.0.5")
-        key = DnsName(name)
-        found[key] = (*found.get(key, ()), str(ipaddress.ip_address(address)))
+    for name, address in pairs:
+        found[name] = (*found.get(name, ()), address)
     return found
 
 

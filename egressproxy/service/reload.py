@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from egressproxy.errors import PolicyError, ServiceError
 from egressproxy.policy.diff import diff_rules
 from egressproxy.service.generation import load_generation
+from egressproxy.service.journal import journal
 from egressproxy.service.report import Outcome, ReloadReport, Trigger
 from egressproxy.service.watch import Watched
 
@@ -126,6 +127,9 @@ class Reloader:
             report = replace(
                 report, outcome=Outcome.REFUSED, problems=error.problems, error="the policy is bad"
             )
+        except Exception as error:  # noqa: BLE001 - no policy file may end the service
+            journal().error("fault while loading a policy", exc_info=error)
+            report = replace(report, outcome=Outcome.REFUSED, error=f"cannot be loaded: {error!r}")
         else:
             report = await self._apply(new, report)
         return replace(report, duration_s=time.monotonic() - began)

@@ -13,6 +13,7 @@ from egressproxy.errors import ServiceError
 from egressproxy.observe.counters import Counters, ReloadOutcome
 from egressproxy.planes.limits import FlowLimits
 from egressproxy.service.crew import Crew
+from egressproxy.service.file_limit import raise_file_limit
 from egressproxy.service.generation import load_generation
 from egressproxy.service.journal import journal
 from egressproxy.service.listeners import open_listeners
@@ -88,6 +89,7 @@ class Supervisor:
             PolicyError: the first policy is bad; every problem of it.
             ServiceError: a listener cannot be had, or the workers do not start.
         """
+        raise_file_limit(self.options.settings.max_flows)
         with ExitStack() as stack:
             stack.callback(self.counters.close)
             stack.callback(self._limits.close)

@@ -21,12 +21,12 @@ def token_file(tmp_path: Path) -> Path:
 
 
 def test_none() -> None:
-    assert admin_options("none", None) is None
+    assert admin_options("none", "") is None
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:9090", "127.1.2.3:0", "[::1]:9090"])
 def test_loopback_needs_no_token(place: str) -> None:
-    options = admin_options(place, None)
+    options = admin_options(place, "")
     assert options
     assert options.checks_host
     assert not options.token
@@ -35,16 +35,16 @@ def test_loopback_needs_no_token(place: str) -> None:
 @pytest.mark.parametrize("place", ["0.0.0.0:9090", "[::]:9090", ":9090", "10.0.0.4:9090"])
 def test_public_needs_a_token(place: str, token_file: Path) -> None:
     with pytest.raises(ServiceError) as caught:
-        admin_options(place, None)
+        admin_options(place, "")
     assert "--admin-token-file" in caught.value.hint
-    options = admin_options(place, token_file)
+    options = admin_options(place, read_token(token_file))
     assert options
     assert options.token == TOKEN
     assert not options.checks_host
 
 
 def test_unix() -> None:
-    options = admin_options("unix:/run/e.sock", None)
+    options = admin_options("unix:/run/e.sock", "")
     assert options == AdminOptions(Path("/run/e.sock"))
     assert not options.checks_host
     assert str(options) == "unix:/run/e.sock"
@@ -57,7 +57,7 @@ def test_text() -> None:
 @pytest.mark.parametrize("place", ["", "9090", "localhost:9090", "unix"])
 def test_no_place(place: str) -> None:
     with pytest.raises(ServiceError):
-        admin_options(place, None)
+        admin_options(place, "")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from egressproxy.service.options import (
     parse_allows,
     parse_endpoint,
     parse_number,
+    parse_override,
     parse_overrides,
     parse_switch,
     parse_workers,
@@ -112,7 +113,7 @@ def test_no_allows(text: str) -> None:
 
 def test_overrides_collect_addresses_in_order() -> None:
     items = ("A.example.=192.0.2.1", "b.example=2001:DB8::1", "a.example=192.0.2.2")
-    assert parse_overrides(items) == {
+    assert parse_overrides(map(parse_override, items)) == {
         "a.example": ("192.0.2.1", "192.0.2.2"),
         "b.example": ("2001:db8::1",),
     }
@@ -121,18 +122,18 @@ def test_overrides_collect_addresses_in_order() -> None:
 @pytest.mark.parametrize("item", ["a.example", "=192.0.2.1", "a.example=b", "1.2.3.4=1.2.3.4"])
 def test_no_overrides(item: str) -> None:
     with pytest.raises(EgressproxyError):
-        parse_overrides((item,))
+        parse_override(item)
 
 
 @pytest.mark.parametrize(("text", "number"), [("0", 0), ("12", 12), ("0x65", 101)])
 def test_number(text: str, number: int) -> None:
-    assert parse_number(text, "--n", low=0, high=200) == number
+    assert parse_number(text, low=0, high=200) == number
 
 
 @pytest.mark.parametrize("text", ["", "-1", "201", "1e1", "0x", "1_0", "9" * 5000])
 def test_no_number(text: str) -> None:
-    with pytest.raises(ServiceError, match="--n is"):
-        parse_number(text, "--n", low=0, high=200)
+    with pytest.raises(ServiceError, match="not a number"):
+        parse_number(text, low=0, high=200)
 
 
 def test_switch() -> None:

@@ -1,0 +1,218 @@
+"""Reload decisions without processes: coalescing, failures, expiry, what is watched afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from egressproxy.errors import ServiceError
+from egressproxy.service import reload as reload_module
+from egressproxy.service.generation import load_generation
+from egressproxy.service.reload import Reloader
+from egressproxy.service.report import Installation, Outcome, ReloadReport, Trigger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from egressproxy.service.crew import Crew
+    from egressproxy.service.generation import Generation
+
+pytestmark = pytest.mark.anyio
+
+POLICY = """\
+version: 1
+cloud: AzureCloud
+rules:
+  - {name: one, to: [one.test], ports: [https]}
+"""
+MORE = POLICY + "  - {name: two, to: [two.test], ports: [https]}\n"
+BAD = POLICY + "  - {name: one, to: ['*'], ports: [ftp]}\n"
+
+
+@dataclass
+class FakeCrew:
+    """Takes every generation, or none."""
+
+    current: Any
+    failure: str = ""
+    installed: list[int] = field(default_factory=list)
+    may_go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def install(self, new: Generation) -> Installation:
+        await self.may_go_on.wait()
+        if self.failure:
+            raise ServiceError(self.failure)
+        self.current.close()
+        self.current = new
+        self.installed.append(new.number)
+        return Installation(workers=2, revoked=1, kept=0, stall_s=0.001)
+
+
+@dataclass
+class Bench:
+    """A reloader at work on a policy file."""
+
+    path: Path
+    crew: FakeCrew
+    reloader: Reloader
+    reports: list[ReloadReport]
+
+    async def request(self, trigger: Trigger = Trigger.ADMIN) -> ReloadReport:
+        async with asyncio.timeout(10):
+            return await self.reloader.request(trigger)
+
+
+@asynccontextmanager
+async def bench(tmp_path: Path, text: str = POLICY) -> AsyncIterator[Bench]:
+    path = tmp_path / "policy.yaml"
+    write(path, text)
+    crew = FakeCrew(load_generation(path, 1, allow_outside=False))
+    crew.may_go_on.set()
+    reports: list[ReloadReport] = []
+    reloader = Reloader(path, cast("Crew", crew), allow_outside=False, on_report=reports.append)
+    async with asyncio.TaskGroup() as group:
+        duties = [
+            group.create_task(reloader.run()),
+            group.create_task(reloader.reload_at_expiries()),
+        ]
+        yield Bench(path, crew, reloader, reports)
+        for duty in duties:
+            duty.cancel()
+    crew.current.close()
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+async def test_applied(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        before = at.crew.current.policy.digest
+        write(at.path, MORE)
+        report = await at.request()
+        assert report.outcome is Outcome.APPLIED
+        assert report.is_ok
+        assert (report.previous, report.digest) == (before, at.crew.current.policy.digest)
+        assert report.changes == ("+ rule rules/two: allow two.test on tls:443",)
+        assert report.installation.workers == 2
+        assert at.reports == [report]
+
+
+async def test_unchanged_touches_no_worker(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        write(at.path, "# a comment\n" + POLICY)
+        report = await at.request()
+        assert report.outcome is Outcome.UNCHANGED
+        assert not at.crew.installed
+
+
+async def test_refused_with_every_problem(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        write(at.path, BAD)
+        report = await at.request()
+        assert report.outcome is Outcome.REFUSED
+        assert not report.is_ok
+        assert len(report.problems) == 3
+        assert report.digest == at.crew.current.policy.digest
+        assert not at.crew.installed
+
+
+async def test_failed_in_a_worker(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        at.crew.failure = "worker 1 did not answer"
+        write(at.path, MORE)
+        report = await at.request()
+        assert (report.outcome, report.error) == (Outcome.FAILED, "worker 1 did not answer")
+        at.crew.failure = ""
+        assert (await at.request()).outcome is Outcome.APPLIED
+
+
+async def test_a_fault_of_the_loader_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> Generation:
+        raise RecursionError("deep")
+
+    async with bench(tmp_path) as at:
+        with monkeypatch.context() as patch:
+            patch.setattr(reload_module, "load_generation", broken)
+            report = await at.request()
+        assert report.outcome is Outcome.REFUSED
+        assert "deep" in report.error
+        write(at.path, MORE)
+        assert (await at.request()).outcome is Outcome.APPLIED
+
+
+async def test_requests_during_a_reload_share_the_next(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at, asyncio.timeout(10):
+        at.crew.may_go_on.clear()
+        write(at.path, MORE)
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(at.request(Trigger.FILE))
+            while at.reloader._number < 2:  # noqa: ASYNC110 - begun, and held by the crew
+                await asyncio.sleep(0)
+            others = [group.create_task(at.request(Trigger.ADMIN)) for _ in range(10)]
+            at.reloader.poke(Trigger.SIGNAL)
+            await asyncio.sleep(0)
+            at.crew.may_go_on.set()
+        assert first.result().triggers == (Trigger.FILE,)
+        assert {id(other.result()) for other in others} == {id(others[0].result())}
+        assert others[0].result().triggers == (Trigger.ADMIN, Trigger.SIGNAL)
+        assert others[0].result().outcome is Outcome.UNCHANGED
+        assert len(at.reports) == 2
+
+
+async def test_files_of_a_refused_policy_are_watched(tmp_path: Path) -> None:
+    team = tmp_path / "team.yaml"
+    write(team, "rules: [{name: t, to: ['*'], ports: [https]}]\n")
+    async with bench(tmp_path) as at:
+        begun = time.time_ns()
+        write(at.path, POLICY + "include: [team.yaml]\n")
+        assert (await at.request()).outcome is Outcome.REFUSED
+        watched = at.reloader.watched()
+        assert {path.name for path in watched.files} == {"policy.yaml", "team.yaml"}
+        assert watched.read_at_ns >= begun
+        write(at.path, POLICY)
+        await at.request()
+        assert {path.name for path in at.reloader.watched().files} == {"policy.yaml"}
+
+
+class Expiring:
+    """A ruleset in which a date takes effect at a moment."""
+
+    def __init__(self, moment: float) -> None:
+        self._moment = moment
+
+    def next_expiry(self, now: float) -> float | None:
+        return self._moment if now < self._moment else None
+
+
+async def test_an_expiry_is_an_ordinary_reload_of_the_same_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real: Callable[..., Generation] = load_generation
+    moment = time.time() + 0.05
+
+    def expiring(path: Path, number: int, *, allow_outside: bool) -> Generation:
+        made = real(path, number, allow_outside=allow_outside)
+        object.__setattr__(made, "ruleset", Expiring(moment))
+        return made
+
+    monkeypatch.setattr(f"{__name__}.load_generation", expiring)
+    monkeypatch.setattr(reload_module, "load_generation", expiring)
+    async with bench(tmp_path) as at, asyncio.timeout(10):
+        while not at.reports:  # noqa: ASYNC110 - the reports know no event
+            await asyncio.sleep(0.005)
+        assert time.time() >= moment
+        (report,) = at.reports
+        assert report.triggers == (Trigger.EXPIRY,)
+        assert report.outcome is Outcome.APPLIED, "the open flows are judged again"
+        assert report.changes == ()
+        assert (await at.request()).outcome is Outcome.UNCHANGED
+        assert len(at.reports) == 2, "once"
