@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from egressproxy.settings import Settings
 
 _BATCH_RECORDS: Final = 64  # formatted in one go: the engine waits for the GIL half a millisecond
+_BATCH_LOOKS: Final = 512  # a flood's records are only folded, which takes a microsecond each
 _LINGER_S: Final = 0.02  # records come in company: one wake, one lock and one write for all
 _RETRY_S: Final = 0.5
 _STDOUT: Final = 1
@@ -34,7 +35,7 @@ class LogCounters(Protocol):
     """Where the log counts; ``observe.counters.WorkerCounters`` is one."""
 
     def log_dropped(self, records: int) -> None:
-        """Flows whose record is lost."""
+        """Records that are lost."""
         ...
 
     def log_folded(self, records: int) -> None:
@@ -76,13 +77,14 @@ class RecordLog:
         self._is_asleep = False
         self._must_reopen = False
         self._closes_at: float | None = None
+        self._is_abandoned = False
         self._thread = threading.Thread(target=self._run, name="record-log", daemon=True)
         self._thread.start()
 
     def write(self, record: FlowRecord) -> None:
         """Take a record; never blocks, never raises, drops where the queue is full or closed."""
         if len(self._queue) >= self._limit or self._closes_at is not None:
-            self._counters.log_dropped(record.count)
+            self._counters.log_dropped(1)
             return
         self._queue.append(record)
         if self._is_asleep:
@@ -102,8 +104,9 @@ class RecordLog:
         self._closes_at = time.monotonic() + timeout_s
         self._ring()
         self._thread.join(timeout_s)
-        if self._thread.is_alive():  # stuck in a system call, and it has what it needs to end
-            self._drop_queue()
+        if self._thread.is_alive():  # stuck in a system call; it ends when that does
+            self._is_abandoned = True
+            self._counters.log_dropped(len(self._queue))
 
     def _ring(self) -> None:
         with self._bell_lock:  # held by nobody for longer than a system call that cannot wait
@@ -120,7 +123,7 @@ class RecordLog:
                 self._bell = -1
 
     def _write_on(self) -> None:
-        while True:
+        while not self._is_abandoned:
             if self._must_reopen:
                 self._must_reopen = False
                 if not self._sink.reopen():
@@ -128,6 +131,8 @@ class RecordLog:
             lines = self._gather()
             if lines:
                 self._put(lines)
+            elif self._queue:
+                self._listen(0)  # lets go of the GIL between two looks
             elif self._closes_at is None:
                 self._sleep()
             else:
@@ -135,11 +140,13 @@ class RecordLog:
                 return
 
     def _gather(self) -> bytes:
-        """Lines of the next records and of folds that are over; empty where nothing is waiting."""
+        """Lines of the next records and of folds that are over; none where all were folded."""
         queue, folds, now = self._queue, self._folds, time.monotonic()
         records = folds.ended(now)
         folded = 0
-        while queue and len(records) < _BATCH_RECORDS:
+        for _ in range(min(len(queue), _BATCH_LOOKS)):
+            if len(records) >= _BATCH_RECORDS:
+                break
             record = queue.popleft()
             kept = folds.take(record, now)
             records += kept
@@ -153,8 +160,8 @@ class RecordLog:
         while rest:
             self._counters.log_error()
             if not self._pause():
-                self._counters.log_dropped(rest.count(b"\n"))
-                self._drop_queue()
+                self._counters.log_dropped(rest.count(b"\n") + len(self._queue))
+                self._queue.clear()
                 return
             rest = self._sink.write(rest)
 
@@ -167,11 +174,6 @@ class RecordLog:
                 return False
         self._listen(wait_s)
         return True
-
-    def _drop_queue(self) -> None:
-        lost = sum(record.count for record in self._queue)
-        self._queue.clear()
-        self._counters.log_dropped(lost)
 
     def _sleep(self) -> None:
         self._is_asleep = True
