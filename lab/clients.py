@@ -19,6 +19,8 @@ from lab.namespaces import run
 from lab.programs import Finished, client
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lab.network import Network
 
 CHROMIUM: Final = (
@@ -32,6 +34,10 @@ CHROMIUM: Final = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+
+_BUILD_TIMEOUT_S: Final = 240.0
+"""Go compiles its standard library when it is asked for the first time."""
 
 
 class Kind(StrEnum):
@@ -54,8 +60,15 @@ class Clients:
     sources: Path
     built: Path
 
-    def fetch(self, kind: Kind, url: str, *, family: int = 4) -> Finished:
-        """GET a URL from the spoke with one of the clients.
+    def fetch(
+        self,
+        kind: Kind,
+        url: str,
+        *,
+        family: int = 4,
+        environment: Mapping[str, str] | None = None,
+    ) -> Finished:
+        """GET a URL from the spoke with one of the clients; ``environment`` is for Go.
 
         The output holds the page where all went well, and the client's own words where not.
         """
@@ -67,7 +80,7 @@ class Clients:
             case Kind.GNUTLS:
                 return self._gnutls(url, family)
             case Kind.GO:
-                return self._run(str(self._go()), f"-{family}", url)
+                return self._run(str(self._go()), f"-{family}", url, environment=environment)
             case Kind.JAVA:
                 return self._java(url, family)
             case Kind.NODE:
@@ -80,12 +93,18 @@ class Clients:
         number = run("go", "env", "GOVERSION").strip().removeprefix("go").split(".")
         return int(number[0]), int(number[1])
 
-    def _run(self, *argv: str, stdin: str = "", timeout_s: float = 25.0) -> Finished:
+    def _run(
+        self,
+        *argv: str,
+        stdin: str = "",
+        timeout_s: float = 25.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> Finished:
         return client(
             self.lab.net.spoke,
             *argv,
             stdin=stdin,
-            environment=self.lab.trust,
+            environment={**self.lab.trust, **(environment or {})},
             timeout_s=timeout_s,
         )
 
@@ -105,12 +124,14 @@ class Clients:
     def _go(self) -> Path:
         program = self.built / "fetch"
         if not program.exists():
-            run("go", "build", "-o", str(program), str(self.sources / "fetch.go"))
+            build = ("go", "build", "-o", str(program), str(self.sources / "fetch.go"))
+            run(*build, timeout_s=_BUILD_TIMEOUT_S)
         return program
 
     def _java(self, url: str, family: int) -> Finished:
         if not (self.built / "Fetch.class").exists():
-            run("javac", "-d", str(self.built), str(self.sources / "Fetch.java"))
+            build = ("javac", "-d", str(self.built), str(self.sources / "Fetch.java"))
+            run(*build, timeout_s=_BUILD_TIMEOUT_S)
         stack = "preferIPv4Stack" if family == 4 else "preferIPv6Addresses"
         options = (f"-Djava.net.{stack}=true", "-cp", str(self.built))
         return self._run("java", *options, "Fetch", str(self.lab.authority.ca_file), url)

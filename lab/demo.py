@@ -7,6 +7,7 @@ plane on loopback shows what can be shown.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from lab.network import network
 from lab.programs import how_to_install, missing
 from lab.stage import Stage
 
+_TERMINATED: Final = 128 + signal.SIGTERM
 _NEEDED: Final = ("ip", "nft", "nsenter")
 # ip-netns(8) keeps its names below /run, which only a mount of our own makes writable. Where
 # /etc/resolv.conf points into the /run that this hides, it needs something to point to again.
@@ -44,6 +46,7 @@ Three network namespaces on this machine, IPv4 and IPv6; nothing leaves them:
 
 def main() -> int:
     """Run the demo; returns 0 where every expectation held."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     if os.geteuid() == 0:
         return _on_the_network()
     if user_namespaces_work():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-COLUMNS: Final = ("times", "name or address", "port", "plane", "reason", "rule", "note")
+COLUMNS: Final = ("times", "name or address", "port", "reason", "rule or note")
 _QUIET: Final = "closed_before_hello"
 
 
@@ -21,10 +21,8 @@ def rows(records: Iterable[dict[str, Any]]) -> list[tuple[str, ...]]:
         key = (
             str(record["name"] or record["dst_ip"] or "?"),
             f"{record['protocol']}:{record['dst_port']}",
-            str(record["plane"]),
             str(record["reason"]),
-            str(record["rule"] or ""),
-            str(record["note"]),
+            str(record["note"] or record["rule"] or ""),
         )
         counted[key] += int(record["count"])
     return [(str(count), *key) for key, count in counted.most_common()]

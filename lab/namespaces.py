@@ -39,14 +39,14 @@ class LabError(Exception):
     """The lab could not be built or a program in it would not start; the text says which."""
 
 
-def run(*argv: str, stdin: str = "") -> str:
+def run(*argv: str, stdin: str = "", timeout_s: float = 30.0) -> str:
     """Run a system program to its end and return its stdout.
 
     Raises:
         LabError: it failed; with what it said.
     """
     try:
-        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout_s)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LabError(f"{argv[0]}: {error}") from error
     if done.returncode != 0:

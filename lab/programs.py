@@ -119,13 +119,15 @@ def server(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server inside until the block ends; its output goes to ``log``.
 
+    It ends with this process, too, however that ends (PR_SET_PDEATHSIG of prctl(2)).
+
     Raises:
         LabError: it ended, or was not ready in time; with the end of what it said.
     """
     with (
         log.open("wb") as output,
         subprocess.Popen(
-            namespace.argv(*argv),
+            ("setpriv", "--pdeathsig", "TERM", *namespace.argv(*argv)),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.markup import escape
-from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table
 
@@ -67,13 +66,14 @@ class Stage:
         self.console.print(f"    [yellow]- {escape(what)} left out: {escape(why)}[/]")
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """A table of texts."""
-        table = Table(title=title, title_justify="left", title_style="bold")
+        """A table of texts; only its last column may be wrapped."""
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         for column in columns:
-            table.add_column(column, overflow="fold")
+            table.add_column(column, no_wrap=column != columns[-1])
         for row in rows:
             table.add_row(*(escape(str(cell)) for cell in row))
-        self.console.print(Padding(table, (1, 0, 0, 0)))
+        self.console.print(f"\n[bold]{escape(title)}[/]")
+        self.console.print(table)
 
     def curtain(self) -> int:
         """The last word; returns the exit code."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lab.clients import Clients
     from lab.gateway import Gateway
 
-pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 
 POST_QUANTUM_BYTES = 1400  # X25519MLKEM768's key share alone is 1216 (draft-ietf-tls-ecdhe-mlkem)
 REFUSAL_WORDS = {
@@ -78,3 +78,18 @@ def test_http_refusal_is_readable(either: Gateway, clients: Clients) -> None:
     done = clients.fetch(Kind.CURL, "http://example.com/")
     for word in ("example.com", "default_deny"):
         assert word in done.stdout
+
+
+def test_ech_is_seen_and_can_be_refused(gw: Gateway, clients: Clients) -> None:
+    """Chromium sends a GREASE extension, which looks the same as a real one."""
+    if missing("chromium"):
+        pytest.skip("chromium is not installed")
+    mark = gw.records.mark()
+    done = clients.fetch(Kind.CHROMIUM, "https://mcr.microsoft.com/")
+    assert "Hello from mcr.microsoft.com/" in done.stdout, done.text
+    assert gw.record(skip=mark, name="mcr.microsoft.com", action="allow")["ech"] is True
+    gw.apply_policy(gw.policy_file.read_text() + "ech: refuse\n")
+    mark = gw.records.mark()
+    assert "Hello from" not in clients.fetch(Kind.CHROMIUM, "https://mcr.microsoft.com/").stdout
+    record = gw.record(skip=mark, name="mcr.microsoft.com", action="deny")
+    assert record["reason"] == "ech_refused"

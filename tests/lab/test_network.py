@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from ipaddress import ip_network
@@ -44,8 +45,12 @@ def test_namespaces_of_a_dead_run_are_removed(tmp_path: Path) -> None:
 def test_namespaces_end_with_their_programs(tmp_path: Path) -> None:
     with namespaces(["end"], tmp_path) as made:
         name = made["end"].name
-        sleeper = subprocess.Popen(made["end"].argv("sleep", "1000"))
-    assert sleeper.wait(5) == -9
+        argv = made["end"].argv("sh", "-c", "echo inside; exec sleep 1000")
+        sleeper = subprocess.Popen(argv, stdout=subprocess.PIPE)
+        assert sleeper.stdout is not None
+        assert sleeper.stdout.readline() == b"inside\n"
+    with sleeper:
+        assert sleeper.wait(5) == -signal.SIGKILL
     assert name not in run("ip", "netns", "list")
 
 

@@ -107,7 +107,7 @@ def test_bulk_both_ways_is_unchanged(either: Gateway) -> None:
 def test_download_is_unchanged(either: Gateway, tmp_path: Path) -> None:
     url = f"https://www.contoso.example/bytes/{BULK_BYTES}"
     target = tmp_path / "download"
-    argv = ("curl", "-sS", "-o", str(target), "--max-time", "30", url)
+    argv = ("curl", "-sS", "--http1.1", "-o", str(target), "--max-time", "30", url)
     done = client(
         either.lab.net.spoke,
         *argv,
