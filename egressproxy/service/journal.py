@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import structlog
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def configure_journal(stream: TextIO | None = None) -> None:
     """Send every event to ``stream`` (stderr), as JSON lines or, on a terminal, readable."""
-    target = sys.stderr if stream is None else stream
+    target = cast("TextIO", _Deaf(sys.stderr if stream is None else stream))
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -61,6 +62,25 @@ def _send_logging_the_same_way(target: TextIO, processors: list[Processor]) -> N
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+class _Deaf:
+    """A stream whose reader may go away: a closed pipe must not end the service."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def journal() -> FilteringBoundLogger:

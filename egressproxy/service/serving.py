@@ -9,6 +9,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Final
 
+from egressproxy.errors import ServiceError
 from egressproxy.kernel.addresses import own_addresses
 from egressproxy.observe.counters import Counters
 from egressproxy.observe.log import RecordLog
@@ -17,6 +18,7 @@ from egressproxy.planes.engine import TICK_S, Engine
 from egressproxy.planes.limits import FlowLimits
 from egressproxy.resolve.guard import Guard
 from egressproxy.resolve.resolver import Resolver
+from egressproxy.service.journal import journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from egressproxy.policy.ruleset import Ruleset
     from egressproxy.service.options import WorkerSpec
 
+ADDRESSES_S: Final = 5.0
+"""How soon a new address of this machine is known as one that must not be dialled."""
 LOG_CLOSE_TIMEOUT_S: Final = 3.0
 
 
@@ -60,7 +64,8 @@ class Serving:
             counters=self._counters,
         )
         self._engine: Engine | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._context: EngineContext | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
 
     @property
     def active(self) -> int:
@@ -71,11 +76,13 @@ class Serving:
         """Put a ruleset in force; the first one opens the doors and has no report."""
         if self._engine is not None:
             return self._engine.swap(ruleset)
-        engine = self._engine = Engine(self._context(ruleset))
+        context = self._context = self._make_context(ruleset)
+        engine = self._engine = Engine(context)
         for listener, kind in zip(self._listeners, self._spec.kinds, strict=True):
             engine.add_listener(listener, kind)
         self._loop.add_reader(engine.fileno(), self._turn)
         self._tick()
+        self._look_for_addresses()
         return None
 
     def drain(self) -> None:
@@ -91,8 +98,8 @@ class Serving:
 
     async def close(self) -> None:
         """Close every flow, write what is left of the log, let go of everything."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in self._timers.values():
+            timer.cancel()
         if self._engine is not None:
             self._loop.remove_reader(self._engine.fileno())
             self._engine.close()
@@ -101,7 +108,7 @@ class Serving:
         await self._resolver.aclose()
         await asyncio.to_thread(self._log.close, LOG_CLOSE_TIMEOUT_S)
 
-    def _context(self, ruleset: Ruleset) -> EngineContext:
+    def _make_context(self, ruleset: Ruleset) -> EngineContext:
         spec = self._spec
         own = own_addresses()
         return EngineContext(
@@ -127,9 +134,20 @@ class Serving:
 
     def _tick(self) -> None:
         if self._engine is not None:
-            self._timer = self._loop.call_later(TICK_S, self._tick)
+            self._timers["tick"] = self._loop.call_later(TICK_S, self._tick)
             engine, now = self._engine, self._loop.time()
             self._guarded(engine, lambda: engine.tick(now))
+
+    def _look_for_addresses(self) -> None:
+        self._timers["addresses"] = self._loop.call_later(ADDRESSES_S, self._look_for_addresses)
+        try:
+            own = own_addresses()
+        except ServiceError as error:
+            journal().warning("own addresses are not to be had", why=str(error))
+            return
+        if self._context is not None and own != self._context.own_addresses:
+            self._context.own_addresses = own
+            self._context.guard = Guard(own)
 
     def _guarded(self, engine: Engine, turn: Callable[[], None]) -> None:
         try:

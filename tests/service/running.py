@@ -192,6 +192,11 @@ class Service:
             raise AssertionError(f"{error}\n{''.join(self.raw)}") from error
 
     @property
+    def folder(self) -> Path:
+        """Where its files are: ``policy/``, ``flows``, ``stdout``."""
+        return self.policy.parent.parent
+
+    @property
     def port(self) -> int:
         """The explicit listener's port."""
         (listener,) = self.wait_for("ready")["listeners"]
@@ -304,12 +309,14 @@ def started(
         *("--workers", "2", "--resolve", f"up.test={UPSTREAM}", "--log", str(folder / "flows")),
         *options,
     )
-    process = subprocess.Popen(
-        world.gate.argv(sys.executable, "-m", "egressproxy", "run", *arguments),
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **(environment or {})},
-    )
+    with (folder / "stdout").open("wb") as stdout:
+        process = subprocess.Popen(
+            world.gate.argv(sys.executable, "-m", "egressproxy", "run", *arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **(environment or {})},
+        )
     service = Service(process, world.gate, path, admin)
     service.listen_to_it()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.service.running import DOWNLOAD, poll, running, started
+from tests.service.running import POLICY, poll, running, started
 
 if TYPE_CHECKING:
     from tests.service.running import Service, World
@@ -50,7 +51,7 @@ def test_every_worker_serves(service: Service) -> None:
     for _ in range(40):
         with service.tunnel() as connection:
             assert exchange(connection, b"x") == b"x"
-    log = service.policy.parent.parent / "flows"
+    log = service.folder / "flows"
     poll("40 records", lambda: log.read_bytes().count(b"\n") >= 40)
     ids = {line.split('"flow_id":"')[1][0] for line in log.read_text().splitlines()}
     assert ids == {"0", "1"}
@@ -200,15 +201,49 @@ def test_a_taken_port_is_told(service: Service, gate: World) -> None:
         assert "another process does" in "".join(second.raw)
 
 
-def test_records_go_to_stdout(gate: World) -> None:
-    with running(gate, "--log", "-") as service, service.tunnel(DOWNLOAD) as connection:
-        connection.shutdown(socket.SHUT_WR)
-        while connection.recv(65536):
-            pass
+def test_records_go_to_stdout_and_the_journal_to_stderr(gate: World) -> None:
+    with running(gate, "--log", "-") as service:
+        for _ in range(10):
+            with service.tunnel() as connection:
+                assert exchange(connection, b"x") == b"x"
+    lines = [json.loads(line) for line in (service.folder / "stdout").read_text().splitlines()]
+    assert [line["name"] for line in lines] == ["up.test"] * 10
+    assert {line["action"] for line in lines} == {"allow"}
+
+
+def test_a_reader_of_the_journal_that_goes_away_ends_nothing(service: Service) -> None:
+    """As ``egressproxy run 2>&1 | head`` does."""
+    ready = service.port
+    descriptor = service.process.stderr.fileno() if service.process.stderr else -1
+    with open(os.devnull, "rb") as nothing:  # noqa: PTH123
+        os.dup2(nothing.fileno(), descriptor)
+    service.signal(signal.SIGHUP)
+    service.signal(signal.SIGHUP)
+    poll("two reloads", lambda: service.ask("/policy")[1]["last_reload"]["triggers"] == ["signal"])
+    with service.place.connect("127.0.0.1", ready) as connection:
+        assert service.try_tunnel(connection, 7000, "up.test")[0] == 200
+
+
+def test_an_address_that_this_machine_gets_later_is_not_dialled(gate: World) -> None:
+    own = "10.99.77.9"
+    policy = POLICY.replace("[up.test]", "[up.test, own.test]")
+    with running(gate, "--resolve", f"own.test={own}", policy=policy) as service:
+        gate.gate.run("ip", "address", "add", f"{own}/32", "dev", "out")
+        try:
+
+            def reason() -> object:
+                with service.connect() as connection:
+                    service.try_tunnel(connection, 7000, "own.test")
+                log = service.folder / "flows"
+                return log.exists() and "forbidden_address" in log.read_text()
+
+            poll("the guard knows it", reason)
+        finally:
+            gate.gate.run("ip", "address", "del", f"{own}/32", "dev", "out")
 
 
 def test_log_reopens_on_sigusr1(service: Service) -> None:
-    log = service.policy.parent.parent / "flows"
+    log = service.folder / "flows"
     with service.tunnel():
         pass
     poll("a record", lambda: log.exists() and log.stat().st_size)
