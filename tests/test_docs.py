@@ -1,0 +1,290 @@
+"""Documentation that cannot fall behind: generated, run, or held to the code."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from egressproxy.catalog import load_catalog
+from egressproxy.catalog.parameters import PARAMETERS
+from egressproxy.cli.main import cli
+from egressproxy.cli.run import NAMES
+from egressproxy.policy.load import load_policy
+from egressproxy.policy.verdict import Reason
+from egressproxy.service.configuration import read_config
+from egressproxy.settings import Settings
+from tests import reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT: Final = Path(__file__).parents[1]
+DOCS: Final = ROOT / "docs"
+REFERENCE: Final = DOCS / "reference.md"
+PAGES: Final = tuple(
+    sorted(path for path in (*ROOT.glob("*.md"), *ROOT.glob("*/*.md")) if ".venv" not in str(path))
+)
+_FENCE: Final = re.compile(r"^```([a-z]+)(?: +(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK: Final = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
+_TAGS: Final = {
+    "cloud": "Public",
+    "changeNumber": 1,
+    "values": [{"name": "Sql.JapanEast", "properties": {"addressPrefixes": ["13.78.61.196/32"]}}],
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block; ``name`` is the file it stands for, or empty."""
+
+    page: Path
+    line: int
+    language: str
+    name: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text()
+    for found in _FENCE.finditer(text):
+        line = text.count("\n", 0, found.start()) + 1
+        yield Block(page, line, found[1], found[2] or "", found[3])
+
+
+BLOCKS: Final = tuple(block for page in PAGES for block in blocks(page))
+POLICIES: Final = [
+    block
+    for block in BLOCKS
+    if block.language == "yaml" and re.search(r"^version:", block.text, re.MULTILINE)
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with every named block of policy.md, and a service tag file."""
+    for block in blocks(DOCS / "policy.md"):
+        if block.name:
+            (tmp_path / block.name).write_text(block.text)
+    (tmp_path / "ServiceTags_Public.json").write_text(json.dumps(_TAGS))
+    return tmp_path
+
+
+def test_golden_reference(request: pytest.FixtureRequest) -> None:
+    text = reference.reference()
+    if request.config.getoption("--update-golden"):
+        REFERENCE.write_text(text)
+    assert text == REFERENCE.read_text(), "docs/reference.md differs: make golden, read the diff"
+
+
+# What the docs say holds
+
+
+@pytest.mark.parametrize("block", POLICIES, ids=str)
+def test_every_policy_in_the_docs_is_judged_as_the_docs_say(block: Block, folder: Path) -> None:
+    file = folder / "block.yaml"
+    file.write_text(block.text)
+    done = CliRunner().invoke(cli, ["policy", "validate", str(file)], catch_exceptions=False)
+    assert (done.exit_code == 0) is (block.name != "bad.yaml"), done.output
+
+
+def test_policies_are_found_in_the_docs() -> None:
+    assert len(POLICIES) > 5
+
+
+def test_config_file_of_the_docs_is_read(tmp_path: Path) -> None:
+    (text,) = (
+        block.text for block in blocks(DOCS / "operations.md") if block.name == "config.yaml"
+    )
+    (tmp_path / "config.yaml").write_text(text)
+    assert read_config(tmp_path / "config.yaml", NAMES)
+
+
+CONSOLES: Final = [block for block in BLOCKS if block.language == "console"]
+
+
+@pytest.mark.parametrize("block", CONSOLES, ids=str)
+def test_consoles_show_what_the_commands_print(
+    block: Block, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    for command, shown in _transcript(block.text):
+        if not command.startswith("egressproxy ") or not shown:
+            continue
+        done = CliRunner().invoke(cli, command.split()[1:], catch_exceptions=False)
+        assert done.output == shown, f"{block}: $ {command}"
+
+
+def _transcript(text: str) -> Iterator[tuple[str, str]]:
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        command, _, shown = part.partition("\n")
+        yield command, shown
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in BLOCKS if block.language in ("console", "sh")], ids=str
+)
+def test_commands_in_the_docs_exist(block: Block) -> None:
+    for found in re.finditer(
+        r"(?:^|[\s/])egressproxy ([a-z]+(?: [a-z]+)?)((?: .*)?)$", block.text, re.M
+    ):
+        command, options = _command(found[1].split())
+        for option in re.findall(r"(?<=\s)--[a-z-]+", found[2]):
+            assert option in options, f"{block}: {command} has no {option}"
+
+
+def _command(words: list[str]) -> tuple[str, set[str]]:
+    known = {path: command for path, command, _ in reference.commands()}
+    for size in (2, 1):
+        path = " ".join(["egressproxy", *words[:size]])
+        if path in known and not isinstance(known[path], click.Group):
+            return path, {name for each in known[path].params for name in each.opts}
+    pytest.fail(f"there is no command egressproxy {' '.join(words)}")
+
+
+def test_readme_names_only_commands_that_exist() -> None:
+    names = {path.split()[1] for path, _, _ in reference.commands() if " " in path}
+    text = (ROOT / "README.md").read_text()
+    for found in re.finditer(r"(?:^\$ |^|`)egressproxy ([a-z]+)", text, re.MULTILINE):
+        assert found[1] in names
+
+
+def test_make_targets_in_the_docs_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        for target in re.findall(r"(?:`|^\$ )make ([a-z]+)", page.read_text(), re.MULTILINE):
+            assert target in targets, f"{page.name}: make {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_resolve(page: Path) -> None:
+    for target in _LINK.findall(_FENCE.sub("", page.read_text())):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in _anchors(file), f"{page.name}: {target}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """As GitHub makes them: lower case, punctuation gone, spaces to hyphens."""
+    titles = re.findall(r"^#+ (.*)$", _FENCE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "nft"], ids=str)
+def test_nft_text_of_the_docs_loads(block: Block) -> None:
+    unshare, nft = shutil.which("unshare"), shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin")
+    if unshare is None or nft is None:
+        pytest.skip("needs unshare and nft")
+    done = subprocess.run(
+        [unshare, "--net", nft, "-f", "-"], input=block.text, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+# What the code has is in the docs
+
+
+def _pages(*names: str) -> str:
+    return "\n".join((DOCS / name).read_text() for name in names)
+
+
+def test_every_command_and_option_is_documented() -> None:
+    text = REFERENCE.read_text()
+    for path, command, _ in reference.commands():
+        assert f"### `{path}`" in text
+        for parameter in command.params:
+            assert max(parameter.opts, key=len) in text or isinstance(parameter, click.Argument)
+
+
+def test_every_task_option_of_run_is_in_operations() -> None:
+    text = _pages("operations.md")
+    limits = {limit.name for limit in fields(Settings)}
+    lacking = [n for n in NAMES - limits if f"--{n.replace('_', '-')}" not in text]
+    assert not lacking
+
+
+def test_every_setting_is_documented() -> None:
+    text = REFERENCE.read_text()
+    assert not [limit.name for limit in fields(Settings) if f"| `{limit.name}` |" not in text]
+
+
+@pytest.mark.parametrize("name", ["reference.md", "operations.md"])
+def test_every_reason_is_documented(name: str) -> None:
+    text = _pages(name)
+    assert not [reason for reason in Reason if f"`{reason}`" not in text]
+
+
+def test_every_reason_says_what_it_means() -> None:
+    assert all(reference.member_docs(Reason).values())
+
+
+def test_every_record_field_is_documented() -> None:
+    text = _pages("operations.md")
+    assert not [field for field in reference.record_fields() if f"`{field}`" not in text]
+
+
+def test_every_metric_is_documented() -> None:
+    text = REFERENCE.read_text()
+    assert not [m.name for m in reference.metrics() if f"`{reference.exposed_name(m)}`" not in text]
+
+
+def test_metrics_in_the_docs_exist() -> None:
+    known = {reference.exposed_name(metric) for metric in reference.metrics()}
+    for page in PAGES:
+        named = set(re.findall(r"`(egressproxy_[a-z_]+)`", page.read_text()))
+        assert named <= known, page.name
+
+
+def test_every_admin_page_is_documented() -> None:
+    assert set(reference.admin_pages()) == reference.admin_routes()
+    text = _pages("operations.md")
+    assert not [path for _, path in reference.admin_routes() if f"`{path}`" not in text]
+
+
+def test_every_policy_key_is_explained() -> None:
+    text = _pages("policy.md")
+    keys = {key for keys in reference.policy_keys().values() for key in keys}
+    assert not [key for key in sorted(keys) if not re.search(rf"\b{key}\b", text)]
+
+
+def test_every_parameter_and_requirement_is_documented() -> None:
+    text = REFERENCE.read_text()
+    names = [*PARAMETERS, *(requirement.id for requirement in load_catalog().requirements)]
+    assert not [name for name in names if f"| `{name}` |" not in text]
+
+
+def test_every_ready_policy_is_listed() -> None:
+    text = (ROOT / "policies" / "README.md").read_text()
+    assert not [p.name for p in (ROOT / "policies").glob("*.yaml") if f"({p.name})" not in text]
+
+
+def test_what_is_called_reserved_is_used_nowhere() -> None:
+    own = {"verdict.py", "record.py"}
+    sources = [path for path in (ROOT / "egressproxy").rglob("*.py") if path.name not in own]
+    for member in (*reference.NOT_YET_REASONS, *reference.NOT_YET_VALUES):
+        word = f"{type(member).__name__}.{member.name}"
+        users = [path.name for path in sources if word in path.read_text()]
+        assert not users, f"{word} is used now: say so in tests/reference.py"
+
+
+def test_policies_in_the_docs_load_the_same_from_python(folder: Path) -> None:
+    assert [rule.id for rule in load_policy(folder / "with-teams.yaml").rules] == [
+        "team-a.yaml/rules/charts",
+        "team-b.yaml/rules/pypi",
+    ]
