@@ -36,6 +36,12 @@ _IN_USER_NAMESPACE: Final = (
 )
 DEMO_IN_USER_NAMESPACE: Final = (*_IN_USER_NAMESPACE, sys.executable, "-m", "lab.demo")
 """The demo for who is not root: root in a user namespace of its own."""
+_NEXT: Final = """
+Ask the same policy yourself:
+  .venv/bin/egressproxy check github.com --policy policies/lab.yaml
+  .venv/bin/egressproxy catalog show aks/core --cloud AzureCloud --set location=japaneast
+Write your own:
+  .venv/bin/egressproxy init"""
 _PICTURE: Final = """\
 Three network namespaces on this machine, IPv4 and IPv6; nothing leaves them:
 
@@ -71,16 +77,16 @@ def _on_the_network() -> int:
     stage.say(_PICTURE)
     with tempfile.TemporaryDirectory(prefix="egressproxy-lab-") as directory:
         try:
+            policy = scenes.SHIPPED.read_text()
             with (
                 network(Path(directory)) as lab,
-                gateway(lab, scenes.POLICY, mode=Mode.REDIRECT) as running,
+                gateway(lab, policy, mode=Mode.REDIRECT) as running,
             ):
-                play = scenes.Play(stage, running)
-                for scene in scenes.ALL:
-                    scene(play)
+                scenes.perform(scenes.Play(stage, running, policy))
         except LabError as error:
             stage.say(f"The lab could not be built: {error}")
             return 2
+    stage.say(_NEXT)
     return stage.curtain()
 
 

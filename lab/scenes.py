@@ -8,8 +8,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from lab import flow_table, policies, registry, sites
+from lab import flow_table, registry, sites
 from lab.events import EventReader
+from lab.namespaces import LabError
+from lab.network import CHECKOUT
 from lab.programs import Finished, client, how_to_install, missing
 from lab.tls_client import Offer, alert_of, open_tls
 
@@ -18,14 +20,9 @@ if TYPE_CHECKING:
     from lab.stage import Stage
     from lab.tls_client import TlsClient
 
-RULES: Final = """\
-  - {name: no-gists, action: deny, to: [gist.github.com], ports: [https, http]}
-"""
-REQUIREMENTS: Final = (policies.CORE, policies.DNS, policies.API_SERVER, policies.REGISTRY)
-POLICY: Final = policies.policy(*REQUIREMENTS, rules=RULES)
-_GITHUB: Final = "  - {name: github, to: [github.com], ports: [https]}\n"
-POLICY_WITH_GITHUB: Final = policies.policy(*REQUIREMENTS, rules=RULES + _GITHUB)
-BROKEN: Final = POLICY.replace("aks/core", "aks/cor")
+SHIPPED: Final = CHECKOUT / "policies" / "lab.yaml"
+"""The policy that the demo starts with."""
+_GITHUB: Final = "rules:\n  - {name: edit, to: [github.com], ports: [https], from: [nodes]}\n"
 
 _MONITOR: Final = "lab.ods.opinsights.azure.com"
 _CALL: Final = ("curl", "-sS", "--max-time", "10")
@@ -40,6 +37,7 @@ class Play:
 
     stage: Stage
     gateway: Gateway
+    policy: str
 
     def run(self, *argv: str, stdin: str = "", shown: tuple[str, ...] = ()) -> Finished:
         """Run a client in the spoke, showing the command and what it said."""
@@ -91,9 +89,9 @@ def names(play: Play) -> None:
     """Allowed and refused by name, over TLS and HTTP."""
     play.stage.scene(
         "1. What AKS needs passes, everything else is refused with a reason",
-        "The policy has aks/core, aks/custom-dns, aks/api-server and acr, and one rule that denies"
-        " gist.github.com.\nEvery command runs in the spoke, whose default route is the gateway; no"
-        " client is told of a proxy.",
+        "The policy is policies/lab.yaml: aks/core, aks/api-server, acr and a few rules."
+        "\nEvery command runs in the spoke, whose default route is the gateway; no client is told"
+        " of a proxy.",
     )
     if not play.has("curl"):
         return
@@ -198,28 +196,29 @@ def policy_edit(play: Play) -> None:
         tunnel.handshake()
         tunnel.read_line()
         play.stage.check(not play.is_allowed("github.com"), "github.com is refused before the edit")
-        started = gateway.write_policy(POLICY_WITH_GITHUB)
+        started = gateway.write_policy(play.policy.replace("rules:\n", _GITHUB, 1))
         _report(play, "github.com is allowed", _enforced(play, allowed=True, started=started))
         with play.tls(sites.ELSEWHERE.addresses[0], Offer("github.com")) as github:
             github.handshake()
-            started = gateway.write_policy(POLICY)
+            started = gateway.write_policy(play.policy)
             revoked_ms = _closed_after(github, started)
         _report(play, "github.com is refused again", _enforced(play, False, started))
         _report(play, "the open flow to github.com was closed (revoked)", revoked_ms)
         tunnel.send(b"still here?")
         play.stage.check(tunnel.read(64) == b"still here?", "the tunnel never noticed")
-        gateway.write_policy(BROKEN)
+        gateway.write_policy(play.policy.replace("aks/core", "aks/cor"))
         play.stage.say("\n  A typo in the file (aks/cor for aks/core):")
         play.stage.check(_refusal_logged(play), "refused, and the old policy stays in force")
         play.stage.check(play.is_allowed("mcr.microsoft.com"), "mcr.microsoft.com still passes")
-        gateway.apply_policy(POLICY)
+        gateway.apply_policy(play.policy)
 
 
 def explicit(play: Play) -> None:
     """The same policy for clients that are told of the proxy."""
     play.stage.scene(
         "6. The explicit plane: clients that know their proxy",
-        "CONNECT is judged by its name, and the SNI inside must be the same.",
+        "CONNECT is judged by its name, and the SNI inside must be the same: the last command asks"
+        " for\nmcr.microsoft.com and says github.com inside.",
     )
     if not play.has("curl"):
         return
@@ -239,6 +238,15 @@ def deny_log(play: Play) -> None:
     """Everything that was refused, as a table."""
     records = play.gateway.records.read()
     play.stage.table("Deny log", flow_table.COLUMNS, flow_table.rows(records))
+
+
+def perform(play: Play) -> None:
+    """All scenes in order; one that breaks off is a failed expectation, and the next goes on."""
+    for scene in ALL:
+        try:
+            scene(play)
+        except (OSError, ValueError, LabError) as error:
+            play.stage.check(False, f"scene {scene.__name__} runs to its end", repr(error))
 
 
 ALL: Final = (names, api_server, konnectivity, image_pull, policy_edit, explicit, deny_log)
