@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from egressproxy.kernel.destination import (
+    Endpoint,
     local_destination,
     plain_address,
     redirected_destination,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from egressproxy.observe.record import Plane
     from egressproxy.planes.context import EngineContext
     from egressproxy.planes.explicit import Explicit
     from egressproxy.planes.flows import Flows
@@ -45,18 +47,19 @@ _log = logging.getLogger(__name__)
 
 
 class Listener(Watched):
-    """A listening socket and what its clients are; ``accept`` gives a descriptor and a name.
+    """A listening socket and how its clients begin; ``accept`` gives a descriptor and a name.
 
     The public ``accept()`` would wrap the descriptor in a socket object of its own.
     """
 
-    __slots__ = ("accept", "family", "kind", "port", "sock")
+    __slots__ = ("accept", "begin", "family", "plane", "port", "sock")
 
-    def __init__(self, sock: socket.socket, kind: ListenerKind) -> None:
+    def __init__(self, sock: socket.socket, plane: Plane, begin: Callable[[Flow], None]) -> None:
         self.fd = sock.fileno()
         self.sock = sock
         self.accept: Callable[[], tuple[int, tuple[str, int]]] = sock._accept  # type: ignore[attr-defined]  # noqa: SLF001
-        self.kind = kind
+        self.plane = plane
+        self.begin = begin
         self.family = sock.family
         self.port = sock.getsockname()[1]
 
@@ -89,7 +92,12 @@ class Acceptor:
     def listen(self, sock: socket.socket, kind: ListenerKind) -> None:
         """Accept from a listening, non-blocking socket, which the caller keeps open."""
         sock.setblocking(False)
-        listener = Listener(sock, kind)
+        begin = {
+            ListenerKind.EXPLICIT: self._explicit.begin,
+            ListenerKind.REDIRECT: self._redirected,
+            ListenerKind.TPROXY: self._tproxied,
+        }
+        listener = Listener(sock, kind.plane, begin[kind])
         listener.on_event = self._on_event
         self._listeners.append(listener)
         self._ports |= {listener.port}
@@ -133,29 +141,30 @@ class Acceptor:
 
     def _admit(self, listener: Listener, fd: int, peer: tuple[str, int]) -> None:
         sock = adopt(fd, listener.family)
-        source = self._limits.admit(plain_address(peer[0]))
-        refused = None
-        if not isinstance(source, Source):
-            refused, source = source, Source(plain_address(peer[0]))
-        flow = self._flows.begin(sock, listener.kind, source, peer[1], listener.on_event)
-        if refused is not None:
-            self._flows.turn_away(flow, Verdict(Action.DENY, refused))
-        elif listener.kind is ListenerKind.EXPLICIT:
-            self._reactor.call(flow, self._explicit.begin, flow)
+        address = plain_address(peer[0])
+        source = self._limits.admit(address)
+        if isinstance(source, Reason):
+            flow = self._flows.begin(sock, listener.plane, Source(address), peer[1])
+            self._flows.turn_away(flow, Verdict(Action.DENY, source))
         else:
-            self._reactor.call(flow, self._intercepted, flow)
+            flow = self._flows.begin(sock, listener.plane, source, peer[1])
+            self._reactor.call(flow, listener.begin, flow)
 
-    def _intercepted(self, flow: Flow) -> None:
+    def _redirected(self, flow: Flow) -> None:
+        self._intercepted(flow, redirected_destination(flow.client.sock))
+
+    def _tproxied(self, flow: Flow) -> None:
+        self._intercepted(flow, local_destination(flow.client.sock))
+
+    def _intercepted(self, flow: Flow, destination: Endpoint | None) -> None:
         """Transparent: pass 1 with the original destination, before a byte is read."""
-        find = local_destination if flow.kind is ListenerKind.TPROXY else redirected_destination
-        destination = find(flow.client.sock)
         context = self._context
         if destination is None:
             self._refuser.deny(flow, _LOOP, b"")  # nobody redirected it: it came straight to us
             return
         flow.dst_ip, flow.dst_port = destination
         flow.facts = facts = Facts(
-            Protocol.TCP, flow.source.address, flow.dst_port, dst=flow.dst_ip
+            Protocol.TCP, flow.source.address, flow.dst_port, None, flow.dst_ip
         )
         if flow.dst_port in self._ports and flow.dst_ip in context.own_addresses:
             self._refuser.deny(flow, _LOOP, b"")

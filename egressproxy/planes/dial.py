@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from egressproxy.planes.flow import Flow
     from egressproxy.planes.reactor import Reactor
     from egressproxy.planes.timers import Timers
+    from egressproxy.policy.rules import Rule
     from egressproxy.policy.verdict import Verdict
-    from egressproxy.resolve.guard import Choice
+    from egressproxy.resolve.guard import Choice, Guard
 
 _MAX_ATTEMPTS: Final = 16
 """Addresses of one answer that are tried; names with hundreds of records exist."""
+_MEMO_CHOICES: Final = 4096
 _ANYWHERE: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
@@ -82,6 +84,7 @@ class Dial:
         "dialler",
         "failure",
         "flow",
+        "is_race",
         "key",
         "match",
         "owner",
@@ -99,11 +102,12 @@ class Dial:
         self.target = target
         self.verdict = verdict
         self.key = 0
+        self.is_race = False
         self.candidates: list[str] = []  # reversed: the next one is the last
         self.attempts: list[Attempt] = []
         self.started = 0.0
         self.failure = Reason.DIAL_FAILED
-        self.match = "unknown"
+        self.match: str = "unknown"
 
     def abandon(self) -> None:
         """Close every attempt and wait for nothing; the asker is not told."""
@@ -118,6 +122,11 @@ class Dialler:
         self._reactor = reactor
         self._timers = timers
         self._counters = context.counters
+        # By addresses, original destination and rule. An entry keeps its rule alive, so that the
+        # id is no other rule's.
+        self._choices: dict[
+            tuple[tuple[str, ...], str | None, int], tuple[Rule | None, Guard, Choice]
+        ] = {}
         self._mark = context.options.mark if context.options.mark and can_mark() else 0
 
     def start(self, dial: Dial) -> None:
@@ -137,14 +146,17 @@ class Dialler:
 
     def abandon(self, dial: Dial) -> None:
         """See ``Dial.abandon``."""
+        self._settle(dial)
+        dial.started = -1.0
+
+    def _settle(self, dial: Dial) -> None:
+        """Drop what is still being tried."""
         dial.candidates = []
-        timers = self._timers
-        timers.stagger.cancel(dial)
-        timers.dial.cancel(dial)
+        self._timers.stagger.cancel(dial)
+        self._timers.dial.cancel(dial)
         attempts, dial.attempts = dial.attempts, []
         for attempt in attempts:
             self._drop(attempt)
-        dial.started = -1.0
 
     def tick(self, now: float) -> None:
         """Expire what waits."""
@@ -170,11 +182,19 @@ class Dialler:
         self._take(dial, self._choose(dial, answer))
 
     def _choose(self, dial: Dial, answer: Answer) -> Choice:
-        rule = dial.verdict.rule
+        """What to dial; equal questions are answered from a memo."""
+        rule, original, guard = dial.verdict.rule, dial.flow.dst_ip, self._context.guard
+        key = (answer.addresses, original, id(rule))
+        known = self._choices.get(key)
+        if known is not None and known[0] is rule and known[1] is guard:
+            return known[2]
+        if len(self._choices) >= _MEMO_CHOICES:
+            self._choices.clear()
         mode = Destination.RESOLVE if rule is None else rule.destination
         allowed = () if rule is None else rule.addresses
-        guard = self._context.guard
-        return choose(answer.addresses, dial.flow.dst_ip, mode, guard=guard, allowed=allowed)
+        choice = choose(answer.addresses, original, mode, guard=guard, allowed=allowed)
+        self._choices[key] = (rule, guard, choice)
+        return choice
 
     def _choose_original(self, address: str, verdict: Verdict) -> Choice:
         """An address that pass 1 allowed is listed by that; an audited one is not."""
@@ -185,12 +205,15 @@ class Dialler:
         return choose_original(address, guard=self._context.guard, allowed=allowed)
 
     def _take(self, dial: Dial, choice: Choice) -> None:
-        dial.match = choice.destination_match.value
+        dial.match = choice.destination_match
         if choice.reason is not None:
             self._fail(dial, choice.reason)
             return
         candidates = list(choice.candidates[:_MAX_ATTEMPTS])
-        candidates.reverse()
+        if len(candidates) > 1:
+            candidates.reverse()
+            dial.is_race = True
+            self._timers.dial.arm(dial, self._reactor.now)
         dial.candidates = candidates
         if dial.flow.stage is not Stage.HTTP:
             dial.flow.stage = Stage.DIAL
@@ -241,16 +264,11 @@ class Dialler:
             self._won(attempt, dial)
 
     def _won(self, attempt: Attempt, dial: Dial) -> None:
-        timers = self._timers
-        timers.address.cancel(attempt)
-        timers.stagger.cancel(dial)
-        timers.dial.cancel(dial)
-        for other in dial.attempts:
-            if other is not attempt:
-                self._drop(other)
-        dial.attempts = []
-        dial.candidates = []
+        self._timers.address.cancel(attempt)
         attempt.dial = None
+        dial.attempts.remove(attempt)
+        if dial.is_race:
+            self._settle(dial)
         self._counters.dial_s(self._reactor.now - dial.started)
         dial.owner.connected(dial, attempt)
 
@@ -270,8 +288,6 @@ class Dialler:
             self._next(dial)
 
     def _staggered(self, dial: Dial) -> None:
-        if dial not in self._timers.dial:  # the first stagger: from now on the total counts
-            self._timers.dial.arm(dial, self._reactor.now)
         self._next(dial)
 
     def _expired(self, dial: Dial) -> None:

@@ -71,13 +71,13 @@ class Engine:
         self._context = context
         self._reactor = reactor = Reactor(context.clock)
         self._timers = timers = Timers(context.settings)
-        ledger = Ledger(context)
+        self._ledger = ledger = Ledger(context)
         self._flows = flows = Flows(context, reactor, ledger)
         self._relay = relay = Relay(reactor, flows, ledger, context.counters)
         self._refuser = refuser = Refuser(context, reactor, timers, flows, ledger)
         self._dialler = dialler = Dialler(context, reactor, timers)
         self._revoker = revoker = Revoker(context, flows, ledger)
-        tunnels = Tunnels(context, reactor, flows, dialler, relay, refuser, revoker)
+        tunnels = Tunnels(context, reactor, flows, ledger, dialler, relay, refuser, revoker)
         self._https = https = HttpFlows(
             context, reactor, timers, flows, ledger, dialler, relay, refuser
         )
@@ -127,6 +127,7 @@ class Engine:
         self._refuser.tick(now)
         self._idle.tick(now)
         self._acceptor.tick()
+        self._ledger.flush()
         if self._drain_ends is not None and now >= self._drain_ends:
             self._cut()
         reactor.settle()
@@ -157,6 +158,7 @@ class Engine:
         """Cut every flow and let go of everything but the listeners."""
         self._acceptor.stop()
         self._cut()
+        self._ledger.flush()
         self._reactor.close()
 
     def flows(self) -> Iterator[FlowFacts]:
@@ -175,7 +177,7 @@ class Engine:
         facts, verdict, upstream = flow.facts, flow.verdict, flow.upstream
         return FlowFacts(
             number=flow.number,
-            plane=flow.kind.plane.value,
+            plane=flow.plane.value,
             stage=flow.stage.value,
             src=flow.source.address,
             src_port=flow.src_port,

@@ -152,9 +152,7 @@ class Explicit:
         flow.dst_ip = authority.address
         flow.name_source = NameSource.CONNECT if authority.name else NameSource.NONE
         flow.ruleset = context.ruleset
-        begun = context.clock()
         verdict = self._decide(flow, head)
-        context.counters.decide_s(context.clock() - begun)
         if not verdict.is_allow:
             self._refuse(flow, head.accept, verdict)
             return

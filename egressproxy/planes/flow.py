@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from egressproxy.kernel.splice import Pipe
     from egressproxy.observe.record import Plane
-    from egressproxy.planes.context import Judge, ListenerKind
+    from egressproxy.planes.context import Judge
     from egressproxy.planes.limits import Source
     from egressproxy.planes.timers import TimerQueue
     from egressproxy.policy import verdict as judged
@@ -58,7 +58,8 @@ class Leg(Watched):
     wait in ``pipe``. ``moved`` counts bytes read since the last accounting. ``readable`` says that
     the last read stopped before the socket was empty (edge-triggered: nobody will say it again),
     ``hung_up`` that a FIN is queued behind what is unread, ``ended`` that it was reached and passed
-    on, ``broken`` that the connection is reset. ``waits`` says that EPOLLOUT is asked for.
+    on, ``broken`` that the connection is reset. ``watched`` says that the reactor has it, ``waits``
+    that EPOLLOUT is asked for.
     """
 
     __slots__ = (
@@ -74,6 +75,7 @@ class Leg(Watched):
         "readable",
         "sock",
         "waits",
+        "watched",
     )
 
     def __init__(
@@ -93,6 +95,7 @@ class Leg(Watched):
         self.ended = False
         self.broken = False
         self.waits = waits
+        self.watched = False
 
 
 class Work(Protocol):
@@ -122,10 +125,10 @@ class Flow:
         "facts",
         "half_closed",
         "hello",
-        "kind",
         "match",
         "name_source",
         "number",
+        "plane",
         "reader",
         "requests",
         "ruleset",
@@ -144,10 +147,10 @@ class Flow:
     client: Leg
 
     def __init__(
-        self, number: int, kind: ListenerKind, source: Source, src_port: int, started: float
+        self, number: int, plane: Plane, source: Source, src_port: int, started: float
     ) -> None:
         self.number = number
-        self.kind = kind
+        self.plane = plane
         self.source = source
         self.src_port = src_port
         self.started = self.touched = started
@@ -164,12 +167,7 @@ class Flow:
         self.work: Work | None = None
         self.timer: TimerQueue[Flow] | None = None
         self.dialled_ip: str | None = None
-        self.match = "unknown"
+        self.match: str = "unknown"
         self.counted = self.half_closed = False
         self.requests = 0
         self.up = self.down = 0
-
-    @property
-    def plane(self) -> Plane:
-        """The plane its listener belongs to."""
-        return self.kind.plane

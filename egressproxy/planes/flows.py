@@ -8,16 +8,18 @@ has nothing to do.
 from __future__ import annotations
 
 from socket import SOCK_STREAM, SocketType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from egressproxy.planes.flow import Flow, Leg, Stage
 from egressproxy.planes.http_commands import CloseReason
+from egressproxy.planes.reactor import nothing
 from egressproxy.policy.verdict import Action, Pass, Reason, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from egressproxy.planes.context import EngineContext, ListenerKind
+    from egressproxy.observe.record import Plane
+    from egressproxy.planes.context import EngineContext
     from egressproxy.planes.ledger import Ledger
     from egressproxy.planes.limits import Source
     from egressproxy.planes.reactor import Reactor
@@ -31,7 +33,6 @@ class Flows:
     def __init__(self, context: EngineContext, reactor: Reactor, ledger: Ledger) -> None:
         self.active = 0
         self._limits = context.limits
-        self._counters = context.counters
         self._reactor = reactor
         self._ledger = ledger
         self._number = 0
@@ -40,17 +41,16 @@ class Flows:
     def begin(
         self,
         sock: SocketType,
-        kind: ListenerKind,
+        plane: Plane,
         source: Source,
         src_port: int,
-        on_event: Callable[[Any, int], None],
     ) -> Flow:
         """A flow for an accepted socket; ``source`` was admitted for it."""
         self._number += 1
-        flow = Flow(self._number, kind, source, src_port, self._reactor.now)
-        flow.client = Leg(sock, flow, on_event, waits=False)
+        flow = Flow(self._number, plane, source, src_port, self._reactor.now)
+        flow.client = Leg(sock, flow, nothing, waits=False)
         self.active += 1
-        self._counters.active(kind.plane, 1)
+        self._ledger.change_active(plane, 1)
         return flow
 
     def end(self, flow: Flow, why: CloseReason, *, reset: bool = False) -> None:
@@ -66,7 +66,7 @@ class Flows:
             work, flow.work = flow.work, None
             work.abandon()
         ledger.account(flow)
-        ledger.closed(flow, why.value)
+        ledger.closed(flow, why)
         reactor = self._reactor
         reactor.drop(flow.client, reset=reset)
         if flow.upstream is not None:
@@ -75,7 +75,7 @@ class Flows:
         del flow.client  # the leg points to the flow: no cycle may stay
         self.active -= 1
         self._limits.release(flow.source)
-        self._counters.active(flow.kind.plane, -1)
+        self._ledger.change_active(flow.plane, -1)
 
     def turn_away(self, flow: Flow, verdict: Verdict) -> None:
         """Refuse at the door a flow that no limit has admitted: a RST, and nothing is read."""
@@ -85,7 +85,7 @@ class Flows:
         self._reactor.drop(flow.client, reset=True)
         del flow.client
         self.active -= 1
-        self._counters.active(flow.kind.plane, -1)
+        self._ledger.change_active(flow.plane, -1)
 
     def open(self) -> Iterator[Flow]:
         """Every open flow, in no order; nothing may begin or end meanwhile."""

@@ -92,10 +92,7 @@ class HttpWork:
         context = self.context
         facts = self.facts(authority, fault)
         ruleset = self.flow.ruleset = context.ruleset
-        begun = context.clock()
-        verdict = ruleset.decide(facts, context.wall_clock())
-        context.counters.decide_s(context.clock() - begun)
-        return verdict
+        return self.plane.ledger.judge(self.flow, facts, ruleset.decide)
 
     def abandon(self) -> None:
         """The flow ends: close upstreams and dials, finish the records."""
@@ -120,7 +117,7 @@ class HttpFlows:
         self._reactor = reactor
         self._timers = timers
         self._flows = flows
-        self._ledger = ledger
+        self.ledger = ledger
         self._dialler = dialler
         self._relay = relay
         self._refuser = refuser
@@ -130,8 +127,7 @@ class HttpFlows:
         flow.stage = Stage.HTTP
         flow.work = work = HttpWork(self, flow, self._context)
         flow.client.on_event = self._on_client_event
-        if not self._reactor.is_watched(flow.client):
-            self._reactor.add(flow.client)
+        self._reactor.add(flow.client)
         self._run(work, work.session.receive_client(data))
         self._serve(work)
 
@@ -168,7 +164,7 @@ class HttpFlows:
             return True
         flow.facts, flow.ruleset = facts, ruleset
         revoked = Verdict(Action.DENY, Reason.REVOKED, verdict.rule_id, verdict.decided_by)
-        self._ledger.refused(flow, revoked)
+        self.ledger.refused(flow, revoked)
         self._abort(flow, CloseReason.REVOKED)
         return False
 
@@ -176,7 +172,7 @@ class HttpFlows:
         """See ``HttpWork.abandon``."""
         for command in [*work.commands, *work.session.abort(CloseReason.ERROR)]:
             if isinstance(command, http.Finished):
-                self._ledger.http_closed(work.flow, command.record)
+                self.ledger.http_closed(work.flow, command.record)
         work.commands.clear()
         for dial in work.dials.values():
             dial.abandon()
@@ -370,9 +366,9 @@ class HttpFlows:
             case http.CloseUpstream(number, reset):
                 self._close_upstream(work, number, reset=reset)
             case http.Opened(record):
-                self._ledger.http_opened(flow, record)
+                self.ledger.http_opened(flow, record)
             case http.Finished(record):
-                self._ledger.http_closed(flow, record)
+                self.ledger.http_closed(flow, record)
             case _:
                 self._leave(work, command)
 
@@ -399,7 +395,7 @@ class HttpFlows:
         while work.commands:
             command = work.commands.popleft()
             if isinstance(command, http.Finished):
-                self._ledger.http_closed(work.flow, command.record)
+                self.ledger.http_closed(work.flow, command.record)
 
     def _dial(self, work: HttpWork, command: http.Dial) -> None:
         flow, authority = work.flow, command.authority
@@ -448,5 +444,5 @@ class HttpFlows:
         client.pending = bytes(work.to_upstream[number]) or None
         upstream.pending = bytes(work.to_client) or None
         client.readable = upstream.readable = True
-        self._ledger.count(flow, record.verdict)
+        self.ledger.count(flow, record.verdict)
         self._relay.start(flow, upstream)

@@ -10,17 +10,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from egressproxy.observe.record import FlowRecord, NameSource
+from egressproxy.observe.record import FlowRecord, NameSource, Plane
 from egressproxy.planes.context import AllowRecords
 from egressproxy.policy.verdict import Action, Reason, Verdict
 from egressproxy.ports import Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from egressproxy.planes.context import EngineContext
     from egressproxy.planes.flow import Flow
     from egressproxy.planes.http_commands import NameRecord
+    from egressproxy.policy.verdict import Flow as Facts
 
 STILL_OPEN: Final = "open"
+
+
+_TIMED: Final = 16
+"""One judgement in so many is timed: looking at the clock takes as long as judging."""
 
 
 class Ledger:
@@ -33,8 +40,39 @@ class Ledger:
         self._allows = context.options.allow_records
         self._sample_every = max(1, context.options.sample_every)
         self._sampled = 0
+        self._up = self._down = self._explicit = self._transparent = 0
         # Unique over restarts: a worker does not start twice in a millisecond.
         self._prefix = f"{context.options.worker}-{int(context.wall_clock() * 1000):x}-"
+
+    def change_active(self, plane: Plane, by: int) -> None:
+        """Flows that began or ended; told to the metrics with the next ``flush``."""
+        if plane is Plane.EXPLICIT:
+            self._explicit += by
+        else:
+            self._transparent += by
+
+    def flush(self) -> None:
+        """Tell the metrics what was added up since the last tick."""
+        counters = self._counters
+        if self._up or self._down:
+            counters.bytes_moved(self._up, self._down)
+            self._up = self._down = 0
+        if self._explicit:
+            counters.active(Plane.EXPLICIT, self._explicit)
+            self._explicit = 0
+        if self._transparent:
+            counters.active(Plane.TRANSPARENT, self._transparent)
+            self._transparent = 0
+
+    def judge(self, flow: Flow, facts: Facts, decide: Callable[[Facts, float], Verdict]) -> Verdict:
+        """Ask a ruleset, and time it now and then."""
+        context = self._context
+        if flow.number % _TIMED:
+            return decide(facts, context.wall_clock())
+        begun = context.clock()
+        verdict = decide(facts, context.wall_clock())
+        self._counters.decide_s(context.clock() - begun)
+        return verdict
 
     def refused(self, flow: Flow, verdict: Verdict) -> None:
         """A deny, or an error after an allow; counted and written at once."""
@@ -69,7 +107,8 @@ class Ledger:
             upstream.moved = 0
         flow.up += up
         flow.down += down
-        self._counters.bytes_moved(up, down)
+        self._up += up
+        self._down += down
 
     def closed(self, flow: Flow, why: str) -> None:
         """An allowed flow has ended."""
@@ -90,18 +129,18 @@ class Ledger:
         """A name's record is complete: a deny or error at once, an allow at its end."""
         verdict = name.verdict
         self._counters.flow(
-            flow.kind.plane, verdict.action, verdict.reason, would_deny=verdict.would_deny
+            flow.plane, verdict.action, verdict.reason, would_deny=verdict.would_deny
         )
-        self._counters.bytes_moved(name.bytes_up, name.bytes_down)
+        self._up += name.bytes_up
+        self._down += name.bytes_down
         if not verdict.is_allow or self._wants_allow():
-            why = name.close_reason.value if name.close_reason else ""
-            self._log.write(self._http_record(flow, name, why))
+            self._log.write(self._http_record(flow, name, name.close_reason or ""))
 
     def count(self, flow: Flow, verdict: Verdict) -> None:
         """Into the counters, where the flow's outcome is known."""
         flow.counted = True
         self._counters.flow(
-            flow.kind.plane, verdict.action, verdict.reason, would_deny=verdict.would_deny
+            flow.plane, verdict.action, verdict.reason, would_deny=verdict.would_deny
         )
 
     def _wants_allow(self) -> bool:
@@ -125,7 +164,7 @@ class Ledger:
             flow_id=f"{self._prefix}{flow.number:x}",
             action=verdict.action,
             reason=verdict.reason,
-            plane=flow.kind.plane,
+            plane=flow.plane,
             protocol=(Protocol.TCP if facts is None else facts.protocol).value,
             src_ip=flow.source.address,
             src_port=flow.src_port,
@@ -163,7 +202,7 @@ class Ledger:
             flow_id=f"{self._prefix}{flow.number:x}",
             action=verdict.action,
             reason=verdict.reason,
-            plane=flow.kind.plane,
+            plane=flow.plane,
             protocol=Protocol.HTTP.value,
             src_ip=flow.source.address,
             src_port=flow.src_port,

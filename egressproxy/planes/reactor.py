@@ -55,11 +55,12 @@ class Reactor:
         self.on_crash: Callable[[Flow], None] = _ignore
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
+        self._register = self._epoll.register
         self._again: dict[Leg, Callable[[Leg], None]] = {}
         self._dead: list[socket.SocketType] = []
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._alarmed = self._owed = False
-        self.watch(Watched(self._alarm, _nothing), IN)
+        self.watch(Watched(self._alarm, nothing), IN)
 
     def fileno(self) -> int:
         """The epoll's descriptor: readable while there is something to do."""
@@ -126,9 +127,16 @@ class Reactor:
             self._epoll.unregister(entry.fd)
 
     def add(self, leg: Leg) -> None:
-        """Register a flow's socket; what is already readable is told at once."""
-        self._place(leg)
-        self._epoll.register(leg.fd, _EDGE_BOTH if leg.waits else _EDGE_READ)
+        """Register a flow's socket once; what is already readable is told at once."""
+        if leg.watched:
+            return
+        leg.watched = True
+        fd = leg.fd
+        if fd < len(self.table):
+            self.table[fd] = leg
+        else:
+            self._place(leg)
+        self._register(fd, _EDGE_BOTH if leg.waits else _EDGE_READ)
 
     def want_out(self, leg: Leg) -> None:
         """Ask to be told when a socket takes bytes again; told at once where it does already."""
@@ -136,13 +144,10 @@ class Reactor:
             leg.waits = True
             self._epoll.modify(leg.fd, _EDGE_BOTH)
 
-    def is_watched(self, leg: Leg) -> bool:
-        """Whether ``add`` was called and ``drop`` was not."""
-        return self.table[leg.fd] is leg if leg.fd < len(self.table) else False
-
     def drop(self, leg: Leg, *, reset: bool = False) -> None:
         """Close a flow's socket at the end of the batch; with ``reset`` its peer gets a RST."""
-        if self.is_watched(leg):
+        if leg.watched:
+            leg.watched = False
             self.table[leg.fd] = None
         if leg.pipe is not None:
             self.pipes.give_back(leg.pipe, empty=not leg.in_pipe)
@@ -150,8 +155,9 @@ class Reactor:
         if reset:
             reset_on_close(leg.sock)
         self._dead.append(leg.sock)
-        self._again.pop(leg, None)
-        leg.on_event = _nothing
+        if self._again:
+            self._again.pop(leg, None)
+        leg.on_event = nothing
         leg.pending = leg.peer = None
 
     def close(self) -> None:
@@ -185,5 +191,5 @@ def _ignore(_flow: Flow) -> None:
     """Nobody to tell yet."""
 
 
-def _nothing(_entry: Watched, _events: int) -> None:
+def nothing(_entry: Watched, _events: int) -> None:
     """Take no notice."""

@@ -99,7 +99,7 @@ class Refuser:
         flow.work = _Farewell(self._drain_bytes)
         flow.touched = self._reactor.now
         if self._send(leg):
-            self._listen(leg)
+            self._reactor.add(leg)
             self._read(leg)
 
     def tick(self, now: float) -> None:
@@ -114,7 +114,7 @@ class Refuser:
         flow.client.on_event = self._on_silent_event
         flow.timer = self._timers.silence
         flow.timer.arm(flow, self._reactor.now)
-        self._listen(flow.client)
+        self._reactor.add(flow.client)
 
     def _leave(self, flow: Flow) -> None:
         """Out of whatever stage it was in."""
@@ -129,10 +129,6 @@ class Refuser:
         if flow.upstream is not None:
             self._reactor.drop(flow.upstream)
             flow.upstream = None
-
-    def _listen(self, leg: Leg) -> None:
-        if not self._reactor.is_watched(leg):
-            self._reactor.add(leg)
 
     def _on_silent_event(self, leg: Leg, events: int) -> None:
         if events & ERR:
@@ -163,7 +159,7 @@ class Refuser:
             return False
         leg.pending = memoryview(message)[sent:]
         flow.touched = self._reactor.now
-        self._listen(leg)
+        self._reactor.add(leg)
         self._reactor.want_out(leg)
         return True
 

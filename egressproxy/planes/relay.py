@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from egressproxy.kernel.splice import PIPE_BYTES, SPLICE_FLAGS
 from egressproxy.planes.flow import Stage
 from egressproxy.planes.http_commands import CloseReason
-from egressproxy.planes.reactor import BUFFER_BYTES, ERR, IN, OUT, PRI, RDHUP
+from egressproxy.planes.reactor import BUFFER_BYTES, ERR, HUP, IN, OUT, PRI, RDHUP
 
 if TYPE_CHECKING:
     from egressproxy.kernel.splice import Pipe
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _BULK_ROUNDS: Final = 8
 _COPY_ROUNDS: Final = 16
+_TROUBLE: Final = RDHUP | PRI | ERR | HUP
+_READABLE: Final = _TROUBLE | IN
 
 _splice = os.splice
 
@@ -70,18 +72,23 @@ class Relay:
 
     def on_event(self, leg: Leg, events: int) -> None:
         """What epoll says of a leg."""
-        if events & ~(IN | OUT):
-            if events & RDHUP or events & PRI:
-                leg.hung_up = True  # a short read does not mean that the socket is empty
+        if events & _TROUBLE:
+            leg.hung_up = True  # a short read does not mean that the socket is empty
             if events & ERR:
-                leg.broken = leg.hung_up = True
+                leg.broken = True
         peer = leg.peer
-        if events & OUT and peer is not None and (peer.pending is not None or peer.in_pipe):
+        if peer is None:
+            return
+        if events & OUT and (peer.pending is not None or peer.in_pipe):
             self.pump(peer)
-        if events & ~OUT:
+        if events & _READABLE:
             leg.readable = True
             if leg.pending is None and not leg.in_pipe:
-                self.pump(leg)
+                if leg.pipe is None and not leg.ended and leg.peer is not None:
+                    leg.flow.touched = self._reactor.now
+                    self._copy(leg, peer)
+                else:
+                    self.pump(leg)
 
     def pump(self, src: Leg) -> None:
         """Move what ``src`` has to its peer, until one of both can no more or the turn is over."""
@@ -200,9 +207,12 @@ class Relay:
             return
         src.ended = True
         src.readable = False
-        self.rest(src)
+        if src.pipe is not None:
+            self.rest(src)
         if dst.ended:
-            self._flows.end(flow, self._who(dst, "closed"))
+            is_client = dst is flow.client  # who closed first
+            why = CloseReason.CLIENT_CLOSED if is_client else CloseReason.UPSTREAM_CLOSED
+            self._flows.end(flow, why)
             return
         flow.half_closed = True
         try:
@@ -229,11 +239,9 @@ class Relay:
             self._reactor.again(leg, self.pump)
 
     def _reset(self, src: Leg) -> None:
-        self._flows.end(src.flow, self._who(src, "reset"), reset=True)
-
-    def _who(self, leg: Leg, what: str) -> CloseReason:
-        side = "client" if leg is leg.flow.client else "upstream"
-        return CloseReason(f"{side}_{what}")
+        is_client = src is src.flow.client
+        why = CloseReason.CLIENT_RESET if is_client else CloseReason.UPSTREAM_RESET
+        self._flows.end(src.flow, why, reset=True)
 
     def _on_first_event(self, upstream: Leg, events: int) -> None:
         if events & IN:

@@ -90,8 +90,7 @@ class Sniffer:
         if flow.timer is None:
             flow.timer = self._timers.hello
             flow.timer.arm(flow, flow.touched)
-        if not self._reactor.is_watched(flow.client):
-            self._reactor.add(flow.client)
+        self._reactor.add(flow.client)
 
     def vanished(self, flow: Flow, why: CloseReason) -> None:
         """The client left before there was anything to judge."""

@@ -30,9 +30,6 @@ class TimerQueue(Generic[K]):
     def __len__(self) -> int:
         return len(self._deadlines)
 
-    def __contains__(self, key: K) -> bool:
-        return key in self._deadlines
-
     def arm(self, key: K, now: float) -> None:
         """Let a key expire ``timeout_s`` from now; one that waits already waits anew."""
         deadlines = self._deadlines
@@ -66,6 +63,4 @@ class Timers:
         self.address: TimerQueue[Attempt] = TimerQueue(
             min(settings.dial_timeout_s, settings.dial_total_timeout_s)
         )
-        self.dial: TimerQueue[Dial] = TimerQueue(
-            max(0.0, settings.dial_total_timeout_s - settings.happy_eyeballs_delay_s)
-        )
+        self.dial: TimerQueue[Dial] = TimerQueue(settings.dial_total_timeout_s)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from egressproxy.planes.dial import Attempt, Dialler
     from egressproxy.planes.flow import Flow, Leg
     from egressproxy.planes.flows import Flows
+    from egressproxy.planes.ledger import Ledger
     from egressproxy.planes.reactor import Reactor
     from egressproxy.planes.refuse import Refuser
     from egressproxy.planes.relay import Relay
@@ -43,6 +44,7 @@ class Tunnels:
         context: EngineContext,
         reactor: Reactor,
         flows: Flows,
+        ledger: Ledger,
         dialler: Dialler,
         relay: Relay,
         refuser: Refuser,
@@ -51,6 +53,7 @@ class Tunnels:
         self._context = context
         self._reactor = reactor
         self._flows = flows
+        self._ledger = ledger
         self._dialler = dialler
         self._relay = relay
         self._refuser = refuser
@@ -72,9 +75,8 @@ class Tunnels:
             None if hello.fault is None else _REASONS[hello.fault],
         )
         ruleset = flow.ruleset = flow.ruleset or context.ruleset
-        begun = context.clock()
-        verdict = ruleset.decide_application(facts, context.wall_clock())
-        self._counters.decide_s(context.clock() - begun)
+        # Pass 1 has matched nothing, so both passes say what pass 2 says, and are remembered.
+        verdict = self._ledger.judge(flow, facts, ruleset.decide)
         self._counters.hello_size(hello.size)
         flow.hello = hello
         flow.facts = facts
@@ -116,8 +118,7 @@ class Tunnels:
         flow.reader = None
         flow.stage = Stage.DIAL
         flow.client.on_event = self.on_held_event
-        if not self._reactor.is_watched(flow.client):
-            self._reactor.add(flow.client)
+        self._reactor.add(flow.client)
 
     def connected(self, dial: Dial, upstream: Attempt) -> None:
         """The dial's answer."""
@@ -139,6 +140,9 @@ class Tunnels:
     def join(self, flow: Flow, upstream: Leg) -> None:
         """Relay, unless a reload has come between the verdict and now and denies the flow."""
         flow.upstream = upstream
+        early = flow.client.pending
+        if early is not None:
+            flow.client.moved += len(early)
         if flow.ruleset is self._context.ruleset or self._revoker.stands(flow):
             self._relay.start(flow, upstream)
 
