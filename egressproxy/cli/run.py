@@ -55,7 +55,7 @@ class _Option:
 
 
 OPTIONS: Final = (
-    _Option("policy", "FILE", "The policy to serve; its files are watched for changes."),
+    _Option("policy", "PATH", "The policy, or a folder with a policy.yaml; watched for changes."),
     _Option("explicit", "ADDR:PORT", "Listen as a proxy (CONNECT, absolute-form).", multiple=True),
     _Option("redirect", "ADDR:PORT", "Listen for nft redirect.", multiple=True),
     _Option("tproxy", "ADDR:PORT", "Listen for nft tproxy.", multiple=True),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egressproxy.policy.compile import compile_policy
 from egressproxy.policy.load import load_policy
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from egressproxy.policy.rules import Policy
     from egressproxy.policy.ruleset import Ruleset
+
+FILE_NAME: Final = "policy.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,17 @@ class Generation:
 def load_generation(path: Path, number: int, *, allow_outside: bool) -> Generation:
     """Load, compile and pack a policy; blocks.
 
+    Args:
+        path: the policy, or the folder (a mounted ConfigMap) that has it as ``policy.yaml``.
+        number: of the generation to be.
+        allow_outside: whether the policy may name files outside its folder.
+
     Raises:
         PolicyError: every problem of the policy.
     """
     read_at_ns = time.time_ns()
-    policy = load_policy(path, allow_outside=allow_outside)
+    file = path / FILE_NAME if path.is_dir() else path
+    policy = load_policy(file, allow_outside=allow_outside)
     ruleset = compile_policy(policy)
     shipment = ship(ruleset)
     return Generation(

@@ -149,10 +149,8 @@ def test_a_new_worker_gets_the_new_policy(service: Service) -> None:
 
 
 def test_config_map_swap(gate: World) -> None:
-    with running(gate) as service:
-        folder = service.policy.parent / "map"
-        folder.mkdir()
-    text = POLICY
+    folder = gate.folder / "map"
+    folder.mkdir()
 
     def lay(number: int, content: str) -> None:
         dated = folder / f"..2026_11_22_{number}"
@@ -162,9 +160,9 @@ def test_config_map_swap(gate: World) -> None:
         link.symlink_to(dated.name)
         link.rename(folder / "..data")
 
-    lay(1, text)
+    lay(1, POLICY)
     (folder / "policy.yaml").symlink_to("..data/policy.yaml")
-    with running(gate, "--policy", str(folder / "policy.yaml")) as service:
+    with running(gate, "--policy", str(folder)) as service:
         assert allows(service)
         lay(2, LESS)
         service.wait_for("policy reloaded")
