@@ -127,9 +127,9 @@ class Engine:
         self._refuser.tick(now)
         self._idle.tick(now)
         self._acceptor.tick()
-        self._ledger.flush()
         if self._drain_ends is not None and now >= self._drain_ends:
             self._cut()
+        self._ledger.flush()
         reactor.settle()
 
     def swap(self, ruleset: Judge) -> SwapReport:

@@ -18,6 +18,7 @@ from egressproxy.errors import WireError
 from egressproxy.observe.record import NameSource
 from egressproxy.planes.dial import Dial, Target
 from egressproxy.planes.http_commands import CloseReason
+from egressproxy.planes.reactor import RDHUP
 from egressproxy.planes.refuse import POLICY_DENIES, outcome
 from egressproxy.planes.sniff import SNIFF_BYTES
 from egressproxy.planes.tunnel import note_dialled
@@ -92,9 +93,11 @@ class Explicit:
         flow.client.on_event = self.on_event
         self.on_event(flow.client, 0)
 
-    def on_event(self, leg: Leg, _events: int) -> None:
+    def on_event(self, leg: Leg, events: int) -> None:
         """Read until the head is whole."""
         flow = leg.flow
+        if events & RDHUP:
+            leg.hung_up = True  # the edge is told once: who reads on must know
         while True:
             try:
                 data = leg.sock.recv(SNIFF_BYTES)
@@ -107,7 +110,7 @@ class Explicit:
             if not data:
                 self._sniffer.vanished(flow, CloseReason.CLIENT_CLOSED)
                 return
-            leg.readable = len(data) == SNIFF_BYTES
+            leg.readable = leg.hung_up or len(data) == SNIFF_BYTES
             if self._take(flow, data):
                 return
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from egressproxy.errors import WireError
 from egressproxy.planes.http_commands import CloseReason
+from egressproxy.planes.reactor import RDHUP
 from egressproxy.policy.verdict import Action, Reason, Verdict
 from egressproxy.policy.verdict import Flow as Facts
 from egressproxy.ports import Protocol
@@ -66,9 +67,11 @@ class Sniffer:
                 return
         self.on_event(leg, 0)
 
-    def on_event(self, leg: Leg, _events: int) -> None:
+    def on_event(self, leg: Leg, events: int) -> None:
         """Read what there is."""
         flow = leg.flow
+        if events & RDHUP:
+            leg.hung_up = True  # the edge is told once: who reads on must know
         while True:
             try:
                 data = leg.sock.recv(SNIFF_BYTES)
@@ -81,7 +84,7 @@ class Sniffer:
             if not data:
                 self.vanished(flow, CloseReason.CLIENT_CLOSED)
                 return
-            leg.readable = len(data) == SNIFF_BYTES
+            leg.readable = leg.hung_up or len(data) == SNIFF_BYTES
             if self._take(flow, data):
                 return
 
