@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from egressproxy.policy.compile import compile_policy
 from egressproxy.policy.load import load_policy
@@ -28,7 +29,7 @@ EXPLICIT_PORT: Final = 3128
 ADMIN_PORT: Final = 9901
 _ADMIN: Final = f"127.0.0.1:{ADMIN_PORT}"
 _HTTP_OK: Final = 200
-_RELOAD_TIMEOUT_S: Final = 10.0
+_PATIENCE_S: Final = 10.0
 _POLL_S: Final = 0.005
 
 
@@ -77,7 +78,7 @@ class Gateway:
         started = self.write_policy(text)
         wanted = load_policy(self.policy_file).digest
         while (now := self.digest()) != wanted:
-            if time.monotonic() - started > _RELOAD_TIMEOUT_S:
+            if time.monotonic() - started > _PATIENCE_S:
                 raise LabError(f"the gateway stays at policy {now[:12]}, {wanted[:12]} is wanted")
             time.sleep(_POLL_S)
         elapsed = time.monotonic() - started
@@ -89,12 +90,31 @@ class Gateway:
         """The digest of the policy in force."""
         return str(json.loads(self.admin("/policy")[1])["digest"])
 
-    def count_reloads(self, outcome: str) -> int:
-        """How many reloads ended ``applied``, ``unchanged``, ``refused`` or ``failed`` so far."""
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels; 0 where there is none."""
         text = self.admin("/metrics")[1].decode()
-        series = rf'egressproxy_reloads_total{{outcome="{outcome}"}} (\S+)'
-        found = re.search(series, text)
-        return int(float(found[1])) if found else 0
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def await_no_flows(self) -> None:
+        """Wait until no flow is open.
+
+        Raises:
+            LabError: some are left although their clients have gone.
+        """
+        deadline = time.monotonic() + _PATIENCE_S
+        while left := self.metric("egressproxy_active_flows"):
+            if time.monotonic() > deadline:
+                raise LabError(f"{left:.0f} flows are left")
+            time.sleep(_POLL_S)
+
+    def workers(self) -> tuple[int, ...]:
+        """Process ids of the workers."""
+        return tuple(worker["pid"] for worker in json.loads(self.admin("/readyz")[1])["workers"])
 
     def admin(self, path: str, *, method: str = "GET") -> tuple[int, bytes]:
         """Ask the admin listener."""

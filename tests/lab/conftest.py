@@ -45,6 +45,7 @@ def session_gateway(lab: Network) -> Iterator[Gateway]:
     options = ("--workers", "2", "--hello-timeout-s", "2", "--fold-window-s", "0")
     with gateway(lab, STANDARD, options=options) as running:
         yield running
+        running.await_no_flows()
 
 
 @pytest.fixture
