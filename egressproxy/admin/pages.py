@@ -74,7 +74,8 @@ class Pages:
         crew = self._supervisor.crew
         if crew is None:
             return answer({"error": "the policy is not loaded yet"}, status=503)
-        return answer(policy_page(crew.current, self._supervisor.last_reload))
+        report = self._supervisor.last_reload
+        return answer(await asyncio.to_thread(policy_page, crew.current, report))
 
     async def reload(self, _: web.Request) -> web.Response:
         """Reload now."""

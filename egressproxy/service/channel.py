@@ -30,8 +30,15 @@ _CLOEXEC: Final = socket.MSG_CMSG_CLOEXEC
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
-    """The two ends of a new control socket."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """The two ends of a new control socket.
+
+    Raises:
+        ServiceError: no descriptors are left.
+    """
+    try:
+        return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError as error:
+        raise ServiceError(f"no control socket: {error}") from error
 
 
 class Channel:

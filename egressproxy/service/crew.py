@@ -148,11 +148,22 @@ class Crew:
             return
         journal().error("worker died", worker=slot.index, pid=pid, how=how)
         self._on_worker_lost(slot.index)
-        if not self.ready.is_set():
-            self.failure = ServiceError(
+        self._give_up_unless_ready(
+            ServiceError(
                 f"worker {slot.index} ended before it could serve ({how})",
                 hint="its own message stands above",
             )
+        )
+
+    def on_worker_missing(self, slot: Slot, error: ServiceError) -> None:
+        """A slot reports that no process is to be had; it tries again."""
+        journal().error("worker missing", worker=slot.index, why=str(error))
+        self._give_up_unless_ready(error)
+
+    def _give_up_unless_ready(self, error: ServiceError) -> None:
+        """What has never worked is told to the person who started it, not tried for ever."""
+        if not self.ready.is_set():
+            self.failure = error
             self.cut()
 
     async def _everywhere(

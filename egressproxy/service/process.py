@@ -47,6 +47,9 @@ class WorkerProcess:
 
     Construct on the loop's own thread: the kernel ties the worker's life to the thread that
     started it (PR_SET_PDEATHSIG).
+
+    Raises:
+        ServiceError: no process or descriptor is to be had.
     """
 
     def __init__(self, index: int) -> None:
@@ -54,7 +57,11 @@ class WorkerProcess:
         self._loop = asyncio.get_running_loop()
         ours, theirs = socket_pair()
         with theirs:
-            self._process = _start(theirs.fileno())
+            try:
+                self._process = _start(theirs.fileno())
+            except OSError as error:
+                ours.close()
+                raise ServiceError(f"worker {index} cannot be started: {error}") from error
         self._serials = itertools.count(1)
         self._asked: dict[int, asyncio.Future[Answer]] = {}
         self._channel = Channel(ours, self._answered, self._closed)
@@ -114,8 +121,8 @@ class WorkerProcess:
     def _send(self, order: Order, descriptors: Sequence[int]) -> None:
         try:
             self._channel.send(order, descriptors)
-        except ServiceError as error:
-            raise WorkerGoneError(f"worker {self.index}: {error.message}") from error
+        except (ServiceError, OSError) as error:  # closed, or no descriptor is left to copy to
+            raise WorkerGoneError(f"worker {self.index} cannot be told: {error}") from error
 
     def _answered(self, answer: Answer, descriptors: list[int]) -> None:
         for fd in descriptors:  # no answer has any

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 EXPIRY_RECHECK_S: Final = 3600.0
 """The wall clock may be set meanwhile, so no wait for an expiry is longer."""
 
+FIRST_RETRY_S: Final = 1.0
+MAX_RETRY_S: Final = 60.0
+
 
 @dataclass(slots=True)
 class _Request:
@@ -61,6 +64,8 @@ class Reloader:
         self._next = _Request()
         self._asked = asyncio.Event()
         self._applied = asyncio.Event()
+        self._retry: asyncio.TimerHandle | None = None
+        self._retry_delay_s = FIRST_RETRY_S
         self._watched = Watched(crew.current.policy.files, crew.current.read_at_ns)
 
     def watched(self) -> Watched:
@@ -74,9 +79,9 @@ class Reloader:
         self.poke(trigger)
         return await future
 
-    def poke(self, trigger: Trigger) -> None:
+    def poke(self, *triggers: Trigger) -> None:
         """Ask for a reload without waiting for it."""
-        self._next.triggers.add(trigger)
+        self._next.triggers.update(triggers)
         self._asked.set()
 
     async def run(self) -> None:
@@ -89,12 +94,29 @@ class Reloader:
                 request, self._next = self._next, _Request()
                 report = await self._reload(tuple(sorted(request.triggers)))
                 self._on_report(report)
+                self._try_again_after(report)
                 for future in request.waiting:
                     if not future.done():
                         future.set_result(report)
         finally:
+            if self._retry is not None:
+                self._retry.cancel()
             for future in (*request.waiting, *self._next.waiting):
-                future.cancel()
+                if not future.done():
+                    future.set_exception(ServiceError("the service is ending"))
+
+    def _try_again_after(self, report: ReloadReport) -> None:
+        """What failed for a worker's sake is asked for again: the files will not change anew."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if report.outcome is not Outcome.FAILED:
+            self._retry_delay_s = FIRST_RETRY_S
+            return
+        self._retry = asyncio.get_running_loop().call_later(
+            self._retry_delay_s, self.poke, Trigger.RETRY, *report.triggers
+        )
+        self._retry_delay_s = min(2 * self._retry_delay_s, MAX_RETRY_S)
 
     async def reload_at_expiries(self) -> None:
         """Ask for a reload whenever a date in the policy takes effect; runs until cancelled."""

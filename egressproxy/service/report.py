@@ -20,6 +20,8 @@ class Trigger(StrEnum):
     SIGNAL = "signal"
     ADMIN = "admin"
     EXPIRY = "expiry"
+    RETRY = "retry"
+    """The one before failed in a worker."""
 
 
 class Outcome(StrEnum):

@@ -63,7 +63,11 @@ class Slot:
             delay_s = min(2 * delay_s, MAX_RESTART_DELAY_S)
 
     async def _run_one(self) -> None:
-        process = self.process = WorkerProcess(self.index)
+        try:
+            process = self.process = WorkerProcess(self.index)
+        except ServiceError as error:
+            self._crew.on_worker_missing(self, error)
+            return
         try:
             async with asyncio.TaskGroup() as group:
                 duties = group.create_task(self._attend(process), name=f"worker {self.index}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 from egressproxy.errors import ServiceError
@@ -17,6 +19,7 @@ from egressproxy.service.file_limit import raise_file_limit
 from egressproxy.service.generation import load_generation
 from egressproxy.service.journal import journal
 from egressproxy.service.listeners import open_listeners
+from egressproxy.service.notify import notify
 from egressproxy.service.options import WorkerSpec
 from egressproxy.service.reload import Reloader
 from egressproxy.service.report import Outcome, ReloadReport, Trigger, announce
@@ -89,6 +92,7 @@ class Supervisor:
             PolicyError: the first policy is bad; every problem of it.
             ServiceError: a listener cannot be had, or the workers do not start.
         """
+        journal().info("starting", version=version("egressproxy"), pid=os.getpid())
         raise_file_limit(self.options.settings.max_flows)
         with ExitStack() as stack:
             stack.callback(self.counters.close)
@@ -135,7 +139,10 @@ class Supervisor:
             await asyncio.wait({ended, stop}, return_when=asyncio.FIRST_COMPLETED)
             for duty in duties:
                 duty.cancel()
-            await self._drain(crew, ended, opened)
+            notify("STOPPING=1")
+            shutting = group.create_task(_shut(crew, opened), name="shutting")
+            await self._drain(crew, ended)
+            shutting.cancel()
         crew.current.close()
         if crew.failure is not None:
             raise crew.failure
@@ -182,6 +189,7 @@ class Supervisor:
             mode=str(crew.current.policy.mode),
             digest=crew.current.policy.digest,
         )
+        notify("READY=1")
 
     def _note(self, report: ReloadReport) -> None:
         self.last_reload = report
@@ -191,12 +199,10 @@ class Supervisor:
         if report.outcome is Outcome.APPLIED:
             self.counters.set_policy(report.digest, report.at)
 
-    async def _drain(self, crew: Crew, ended: asyncio.Task[None], opened: OpenListeners) -> None:
+    async def _drain(self, crew: Crew, ended: asyncio.Task[None]) -> None:
         """Let open flows end by themselves for ``drain_timeout_s``, counting down."""
         self.phase = Phase.DRAINING
         deadline = time.monotonic() + self.options.settings.drain_timeout_s
-        await crew.drain()
-        opened.close()
         while not ended.done():
             left_s = deadline - time.monotonic()
             flows = self.counters.active_total()
@@ -239,3 +245,9 @@ class Supervisor:
     def _reopen(self) -> None:
         if self.crew is not None:
             self.crew.reopen_asked.set()
+
+
+async def _shut(crew: Crew, opened: OpenListeners) -> None:
+    """Let the workers take no new flow; then the last copies of the listeners are ours."""
+    await crew.drain()
+    opened.close()

@@ -133,6 +133,34 @@ async def test_failed_in_a_worker(tmp_path: Path) -> None:
         assert (await at.request()).outcome is Outcome.APPLIED
 
 
+async def test_what_failed_is_tried_again_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reload_module, "FIRST_RETRY_S", 0.01)
+    async with bench(tmp_path) as at, asyncio.timeout(10):
+        at.crew.failure = "worker 1 did not answer"
+        write(at.path, MORE)
+        await at.request(Trigger.FILE)
+        while len(at.reports) < 3:  # noqa: ASYNC110 - the reports know no event
+            await asyncio.sleep(0.005)
+        at.crew.failure = ""
+        while at.reports[-1].outcome is Outcome.FAILED:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        assert at.reports[-1].outcome is Outcome.APPLIED
+        assert set(at.reports[-1].triggers) == {Trigger.FILE, Trigger.RETRY}
+
+
+async def test_who_waits_is_told_of_the_end(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at, asyncio.timeout(10):
+        at.crew.may_go_on.clear()
+        write(at.path, MORE)
+        waiting = asyncio.ensure_future(at.reloader.request(Trigger.ADMIN))  # noqa: TID251
+        while at.reloader._number < 2:  # noqa: ASYNC110 - begun, and held by the crew
+            await asyncio.sleep(0)
+    with pytest.raises(ServiceError, match="ending"):
+        await waiting
+
+
 async def test_a_fault_of_the_loader_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
