@@ -286,5 +286,5 @@ def test_what_is_called_reserved_is_used_nowhere() -> None:
 def test_policies_in_the_docs_load_the_same_from_python(folder: Path) -> None:
     assert [rule.id for rule in load_policy(folder / "with-teams.yaml").rules] == [
         "team-a.yaml/rules/charts",
-        "team-b.yaml/rules/pypi",
+        "team-b.yaml/rules/builds",
     ]

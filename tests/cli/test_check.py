@@ -30,7 +30,7 @@ requirements: [aks/core]
 rules:
   - {name: no-gists, action: deny, to: [gist.github.com], ports: [https]}
   - {name: github, to: [github.com, "*.github.com"], ports: [https], until: 2026-12-31}
-  - {name: pypi, to: [pypi.org], ports: [https], from: [build]}
+  - {name: wheels, to: [wheels.example], ports: [https], from: [build]}
   - {name: sql, to: [20.9.0.0/16], ports: ["tcp:1433"]}
 """
 
@@ -85,8 +85,8 @@ def test_a_catalog_row_names_its_document(policy_file: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "shown"),
     [
-        (("pypi.org",), 1, "rules/pypi: allows pypi.org only from build"),
-        (("pypi.org", "--from", "10.241.4.1"), 0, "rules/pypi"),
+        (("wheels.example",), 1, "rules/wheels: allows wheels.example only from build"),
+        (("wheels.example", "--from", "10.241.4.1"), 0, "rules/wheels"),
         (("github.com", "--at", "2026-12-31"), 0, "rules/github"),
         (("github.com", "--at", "2026-12-31T23:59:59Z"), 0, "rules/github"),
         (("github.com", "--at", "2027-01-01"), 1, "expired_rule: its rule has expired"),
@@ -163,7 +163,7 @@ def test_batch(policy_file: Path) -> None:
     lines = b"\n".join(
         [
             b"github.com 443",
-            b"pypi.org 443 10.241.4.1",
+            b"wheels.example 443 10.241.4.1",
             b"",
             b"one-word",
             b"bad_port x",
@@ -179,7 +179,7 @@ def test_batch(policy_file: Path) -> None:
     answers = [json.loads(line) for line in result.output.splitlines()]
     assert [(a.get("action"), a.get("rule"), a.get("line")) for a in answers] == [
         ("allow", "rules/github", None),
-        ("allow", "rules/pypi", None),
+        ("allow", "rules/wheels", None),
         (None, None, 4),
         (None, None, 5),
         (None, None, 6),

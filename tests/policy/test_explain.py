@@ -35,7 +35,7 @@ SOME = policy(
     rule("github", "github.com", "*.github.com"),
     rule("wild", "*.apexless.test"),
     rule("one", "mcr.microsoft.com"),
-    rule("build", "pypi.org", sources="10.241.4.0/24", source_groups=("build",)),
+    rule("build", "wheels.example", sources="10.241.4.0/24", source_groups=("build",)),
     rule("nets", "npm.test", sources="10.1.0.0/24 10.2.0.0/24 10.3.0.0/24 10.4.0.0/24"),
     rule("old", "old.test", until=YESTERDAY),
     rule("region", "*.hcp.japaneast.azmk8s.io"),
@@ -56,7 +56,7 @@ def ask(one: Flow, found: Policy = SOME) -> Explanation:
 NEAR = {
     "apex": (flow("apexless.test"), "wild", Kind.APEX, "*.apexless.test does not cover the apex"),
     "below": (flow("x.mcr.microsoft.com"), "one", Kind.BELOW, "below it are *.mcr.microsoft.com"),
-    "source": (flow("pypi.org"), "build", Kind.SOURCE, "only from build"),
+    "source": (flow("wheels.example"), "build", Kind.SOURCE, "only from build"),
     "sources": (flow("npm.test"), "nets", Kind.SOURCE, "10.3.0.0/24 and 1 more"),
     "port": (flow("github.com", 8443), "github", Kind.PORT, "on tls:443, not on tls:8443"),
     "protocol": (flow("github.com", 443, HTTP), "github", Kind.PROTOCOL, "not on http:443"),
