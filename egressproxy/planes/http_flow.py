@@ -133,10 +133,11 @@ class HttpFlows:
 
     def timed_out(self, flow: Flow) -> None:
         """The hello timeout, which also bounds later heads that have begun."""
-        if isinstance(flow.work, HttpWork):
+        work = flow.work
+        if isinstance(work, HttpWork):
             flow.timer = None
-            self._run(flow.work, flow.work.session.timed_out())
-            self._serve(flow.work)
+            self._run(work, work.session.timed_out())
+            self._serve(work)
 
     def idle(self, flow: Flow) -> None:
         """Nothing moved for ``idle_timeout_s``."""
@@ -144,9 +145,10 @@ class HttpFlows:
 
     def drain(self, flow: Flow) -> None:
         """Close after the exchange under way."""
-        if isinstance(flow.work, HttpWork):
-            self._run(flow.work, flow.work.session.drain())
-            self._serve(flow.work)
+        work = flow.work
+        if isinstance(work, HttpWork):
+            self._run(work, work.session.drain())
+            self._serve(work)
 
     def cut(self, flow: Flow) -> None:
         """The drain's time is over."""

@@ -333,8 +333,12 @@ def open_descriptors() -> int:
 
 
 @pytest.fixture
-def worlds() -> Iterator[Callable[..., World]]:
-    """Makes worlds; at the end each has no flow left in any count, and no descriptor stays open."""
+def worlds(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., World]]:
+    """Makes worlds.
+
+    At the end each has no flow left in any count, no defect was caught by the engine's barrier, and
+    no descriptor stays open.
+    """
     before = open_descriptors()
     made: list[World] = []
 
@@ -343,6 +347,8 @@ def worlds() -> Iterator[Callable[..., World]]:
         return made[-1]
 
     yield make
+    assert [r.exc_text for r in caplog.get_records("call") if r.exc_info] == []
+    caplog.handler.reset()  # a traceback keeps its engine alive
     for world in made:
         world.engine.drain(0)
         world.engine.tick()
