@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -288,3 +289,27 @@ def test_policies_in_the_docs_load_the_same_from_python(folder: Path) -> None:
         "team-a.yaml/rules/charts",
         "team-b.yaml/rules/builds",
     ]
+
+
+def test_code_map_names_every_module() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    table = text[text.index("## Where to go for what") : text.index("## The life of a connection")]
+    words = set(re.findall(r"[a-z_0-9]+", table))
+    whole = set(re.findall(r"`([a-z]+)/`", table))
+    lacking = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "egressproxy").rglob("*.py")
+        if not path.name.startswith("__")
+        and path.parent.name not in whole
+        and path.stem not in words
+    ]
+    assert not lacking
+
+
+def test_layers_in_architecture_are_the_enforced_ones() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    drawn = text[text.index("```\ncli\n") :].split("```")[1].split("\n")
+    enforced = [layer.replace("(review) | ", "") for layer in layers]
+    assert [line.partition("  ")[0] for line in drawn if line] == enforced

@@ -272,7 +272,7 @@ class Record(Generic[T]):
         for missing in (n for n, k in self.known.items() if k.required and n not in written):
             about = self.known[missing].about
             report.add(node, f"{self.what} lacks the key {missing!r}", f"{missing}: {about}")
-        return self.cls(node=node, **values)  # type: ignore[call-arg]
+        return self.cls(node=node, **values)  # type: ignore[call-arg]  # as above
 
     def _unknown(self, name: str) -> tuple[str, str]:
         if name in self.elsewhere:

@@ -160,7 +160,7 @@ class Table:
     def __init__(self, buffer: Sliceable, layout: TableLayout) -> None:
         if len(buffer) < layout.size:
             raise ValueError(f"a table of {layout.size} octets in a buffer of {len(buffer)}")
-        view = memoryview(buffer)  # type: ignore[arg-type]
+        view = memoryview(buffer)  # type: ignore[arg-type]  # bytes or mmap
         self.buffer = buffer
         self.layout = layout
         self._slots = view[layout.slots_at : layout.slots_at + layout.slots * _SLOT].cast("Q")

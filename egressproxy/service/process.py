@@ -164,7 +164,7 @@ def exit_text(code: int) -> str:
 
 def _start(control: int) -> subprocess.Popen[bytes]:
     # -m puts the working directory on the path; only where the supervisor has it there, too.
-    same_path = [] if {"", str(os.getcwd())} & set(sys.path) else ["-P"]  # noqa: PTH109
+    same_path = [] if {"", str(os.getcwd())} & set(sys.path) else ["-P"]  # noqa: PTH109 - a text
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
         [sys.executable, *same_path, "-m", MODULE, str(control), str(os.getpid())],
         stdin=subprocess.DEVNULL,
