@@ -12,7 +12,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import click
 
 from lab import loopback_demo, scenes
 from lab.firewall import Mode
@@ -22,7 +24,12 @@ from lab.network import network
 from lab.programs import how_to_install, missing
 from lab.stage import Stage
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _TERMINATED: Final = 128 + signal.SIGTERM
+_ADMIN_PATH: Final = "/usr/sbin:/sbin"
+"""Where Debian keeps nft and ip for who is not root."""
 _NEEDED: Final = ("ip", "nft", "nsenter")
 # ip-netns(8) keeps its names below /run, which only a mount of our own makes writable. Where
 # /etc/resolv.conf points into the /run that this hides, it needs something to point to again.
@@ -36,12 +43,6 @@ _IN_USER_NAMESPACE: Final = (
 )
 DEMO_IN_USER_NAMESPACE: Final = (*_IN_USER_NAMESPACE, sys.executable, "-m", "lab.demo")
 """The demo for who is not root: root in a user namespace of its own."""
-_NEXT: Final = """
-Ask the same policy yourself:
-  .venv/bin/egressproxy check github.com --policy policies/lab.yaml
-  .venv/bin/egressproxy catalog show aks/core --cloud AzureCloud --set location=japaneast
-Write your own:
-  .venv/bin/egressproxy init"""
 _PICTURE: Final = """\
 Three network namespaces on this machine, IPv4 and IPv6; nothing leaves them:
 
@@ -50,14 +51,18 @@ Three network namespaces on this machine, IPv4 and IPv6; nothing leaves them:
 """
 
 
-def main() -> int:
-    """Run the demo; returns 0 where every expectation held."""
+@click.command()
+@click.option("--shell", is_flag=True, help="Leave out the scenes; give me a shell in the spoke.")
+def main(shell: bool) -> None:
+    """The hub-and-spoke lab on this machine; ends with 0 where every expectation held."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+    os.environ["PATH"] += os.pathsep + _ADMIN_PATH
     if os.geteuid() == 0:
-        return _on_the_network()
+        sys.exit(_on_the_network(_visit if shell else scenes.perform))
     if user_namespaces_work():
-        return subprocess.run(DEMO_IN_USER_NAMESPACE).returncode
-    return loopback_demo.main(Stage())
+        argv = (*DEMO_IN_USER_NAMESPACE, "--shell") if shell else DEMO_IN_USER_NAMESPACE
+        sys.exit(subprocess.run(argv).returncode)
+    sys.exit(loopback_demo.main(Stage()))
 
 
 def user_namespaces_work() -> bool:
@@ -68,7 +73,7 @@ def user_namespaces_work() -> bool:
     return subprocess.run(probe, capture_output=True).returncode == 0
 
 
-def _on_the_network() -> int:
+def _on_the_network(act: Callable[[scenes.Play], None]) -> int:
     stage = Stage()
     lacking = missing(*_NEEDED)
     if lacking:
@@ -82,13 +87,26 @@ def _on_the_network() -> int:
                 network(Path(directory)) as lab,
                 gateway(lab, policy, mode=Mode.REDIRECT) as running,
             ):
-                scenes.perform(scenes.Play(stage, running, policy))
+                act(scenes.Play(stage, running, policy))
         except LabError as error:
             stage.say(f"The lab could not be built: {error}")
             return 2
-    stage.say(_NEXT)
     return stage.curtain()
 
 
+def _visit(play: scenes.Play) -> None:
+    """A shell in the spoke, for as long as its user likes; every file of the lab is at hand."""
+    running = play.gateway
+    play.stage.say(
+        "You are in the spoke; every name resolves here. Try: curl https://mcr.microsoft.com/ and"
+        f"\ncurl http://example.com/\n  flow log  {running.records.path}"
+        f"\n  policy    {running.policy_file}  (edit it: it is watched)"
+        f"\n  proxy     {running.explicit}\nexit ends the lab."
+    )
+    shell = os.environ.get("SHELL", "/bin/sh")
+    environment = {**os.environ, **running.lab.trust}
+    subprocess.run(running.lab.net.spoke.argv(shell), env=environment)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -24,6 +24,14 @@ SHIPPED: Final = CHECKOUT / "policies" / "lab.yaml"
 """The policy that the demo starts with."""
 _GITHUB: Final = "rules:\n  - {name: edit, to: [github.com], ports: [https], from: [nodes]}\n"
 
+_NEXT: Final = """
+Ask the same policy yourself:
+  .venv/bin/egressproxy check github.com --policy policies/lab.yaml
+  .venv/bin/egressproxy catalog show aks/core --cloud AzureCloud --set location=japaneast
+See for yourself (a shell in the spoke):
+  .venv/bin/python -m lab.demo --shell
+Write your own policy:
+  .venv/bin/egressproxy init"""
 _MONITOR: Final = "lab.ods.opinsights.azure.com"
 _CALL: Final = ("curl", "-sS", "--max-time", "10")
 _PROBE_PAUSE_S: Final = 0.002
@@ -247,6 +255,7 @@ def perform(play: Play) -> None:
             scene(play)
         except (OSError, ValueError, LabError) as error:
             play.stage.check(False, f"scene {scene.__name__} runs to its end", repr(error))
+    play.stage.say(_NEXT)
 
 
 ALL: Final = (names, api_server, konnectivity, image_pull, policy_edit, explicit, deny_log)
