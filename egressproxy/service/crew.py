@@ -155,14 +155,14 @@ class Crew:
             )
         )
 
-    def on_worker_missing(self, slot: Slot, error: ServiceError) -> None:
-        """A slot reports that no process is to be had; it tries again."""
-        journal().error("worker missing", worker=slot.index, why=str(error))
+    def on_worker_failed(self, slot: Slot, error: ServiceError) -> None:
+        """A slot reports that its worker cannot be had, or does not do as told."""
+        journal().error("worker failed", worker=slot.index, why=str(error))
         self._give_up_unless_ready(error)
 
     def _give_up_unless_ready(self, error: ServiceError) -> None:
         """What has never worked is told to the person who started it, not tried for ever."""
-        if not self.ready.is_set():
+        if not self.ready.is_set() and self.failure is None:
             self.failure = error
             self.cut()
 

@@ -44,6 +44,11 @@ class Generation:
             os.close(fd)
 
 
+def renew(old: Generation, number: int) -> Generation:
+    """The same policy as a generation of its own, for the open flows to be judged anew; blocks."""
+    return _pack(old.policy, old.ruleset, number, old.read_at_ns)
+
+
 def load_generation(path: Path, number: int, *, allow_outside: bool) -> Generation:
     """Load, compile and pack a policy; blocks.
 
@@ -58,7 +63,10 @@ def load_generation(path: Path, number: int, *, allow_outside: bool) -> Generati
     read_at_ns = time.time_ns()
     file = path / FILE_NAME if path.is_dir() else path
     policy = load_policy(file, allow_outside=allow_outside)
-    ruleset = compile_policy(policy)
+    return _pack(policy, compile_policy(policy), number, read_at_ns)
+
+
+def _pack(policy: Policy, ruleset: Ruleset, number: int, read_at_ns: int) -> Generation:
     shipment = ship(ruleset)
     return Generation(
         number=number,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from egressproxy.errors import PolicyError, ServiceError
 from egressproxy.policy.diff import diff_rules
-from egressproxy.service.generation import load_generation
+from egressproxy.service.generation import load_generation, renew
 from egressproxy.service.journal import journal
 from egressproxy.service.report import Outcome, ReloadReport, Trigger
 from egressproxy.service.watch import Watched
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 EXPIRY_RECHECK_S: Final = 3600.0
 """The wall clock may be set meanwhile, so no wait for an expiry is longer."""
-
 FIRST_RETRY_S: Final = 1.0
 MAX_RETRY_S: Final = 60.0
 
@@ -120,10 +119,12 @@ class Reloader:
 
     async def reload_at_expiries(self) -> None:
         """Ask for a reload whenever a date in the policy takes effect; runs until cancelled."""
-        after = time.time()
+        after = 0.0
         while True:
             self._applied.clear()
-            expiry = self._crew.current.ruleset.next_expiry(after)
+            current = self._crew.current
+            after = max(after, current.loaded_at)
+            expiry = current.ruleset.next_expiry(after)
             wait_s = EXPIRY_RECHECK_S if expiry is None else max(expiry - time.time(), 0.0)
             try:
                 async with asyncio.timeout(min(wait_s, EXPIRY_RECHECK_S)):
@@ -143,32 +144,50 @@ class Reloader:
             at=time.time(),
             digest=self._crew.current.policy.digest,
         )
+        self._number += 1
         try:
-            new = await self._load()
+            new, changes = await self._load()
         except PolicyError as error:
             report = replace(
                 report, outcome=Outcome.REFUSED, problems=error.problems, error="the policy is bad"
             )
+            await self._judge_anew_if_expired(report)
         except Exception as error:  # noqa: BLE001 - no policy file may end the service
             journal().error("fault while loading a policy", exc_info=error)
             report = replace(report, outcome=Outcome.REFUSED, error=f"cannot be loaded: {error!r}")
+            await self._judge_anew_if_expired(report)
         else:
-            report = await self._apply(new, report)
+            report = await self._apply(new, replace(report, changes=changes))
         return replace(report, duration_s=time.monotonic() - began)
 
-    async def _load(self) -> Generation:
-        self._number += 1
+    async def _load(self) -> tuple[Generation, tuple[str, ...]]:
+        """What the files say, and how it differs from what is in force."""
         read_at_ns = time.time_ns()
+        old = self._crew.current.policy
+
+        def load() -> tuple[Generation, tuple[str, ...]]:
+            new = load_generation(self._path, self._number, allow_outside=self._allow_outside)
+            return new, tuple(map(str, diff_rules(old, new.policy)))
+
         try:
-            new = await asyncio.to_thread(
-                load_generation, self._path, self._number, allow_outside=self._allow_outside
-            )
+            new, changes = await asyncio.to_thread(load)
         except PolicyError as error:
             # The cure may be an edit to a file that only the refused policy has.
             self._watch({*self._watched.files, *(Path(p.file) for p in error.problems)}, read_at_ns)
             raise
         self._watch(new.policy.files, new.read_at_ns)
-        return new
+        return new, changes
+
+    async def _judge_anew_if_expired(self, report: ReloadReport) -> None:
+        """The old policy's own dates count, whatever has become of its files since."""
+        if Trigger.EXPIRY not in report.triggers:
+            return
+        again = await asyncio.to_thread(renew, self._crew.current, self._number)
+        try:
+            await self._crew.install(again)
+        except ServiceError as error:
+            again.close()
+            journal().error("open flows are not judged anew", why=str(error))
 
     def _watch(self, files: Iterable[Path], read_at_ns: int) -> None:
         self._watched = Watched(tuple(files), read_at_ns)
@@ -189,6 +208,5 @@ class Reloader:
             outcome=Outcome.APPLIED,
             digest=new.policy.digest,
             previous=old.policy.digest,
-            changes=tuple(map(str, diff_rules(old.policy, new.policy))),
             installation=done,
         )

@@ -135,8 +135,7 @@ class Serving:
     def _tick(self) -> None:
         if self._engine is not None:
             self._timers["tick"] = self._loop.call_later(TICK_S, self._tick)
-            engine, now = self._engine, self._loop.time()
-            self._guarded(engine, lambda: engine.tick(now))
+            self._guarded(self._engine, self._engine.tick)
 
     def _look_for_addresses(self) -> None:
         self._timers["addresses"] = self._loop.call_later(ADDRESSES_S, self._look_for_addresses)

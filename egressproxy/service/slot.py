@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from egressproxy.errors import ServiceError
 from egressproxy.service import orders
-from egressproxy.service.journal import journal
 from egressproxy.service.messages import Boot
 from egressproxy.service.process import WorkerProcess
 
@@ -66,7 +65,7 @@ class Slot:
         try:
             process = self.process = WorkerProcess(self.index)
         except ServiceError as error:
-            self._crew.on_worker_missing(self, error)
+            self._crew.on_worker_failed(self, error)
             return
         try:
             async with asyncio.TaskGroup() as group:
@@ -87,7 +86,7 @@ class Slot:
                 await orders.status(process, self._crew.patience_s)
         except ServiceError as error:
             if not process.exited.done() and not self._crew.stopping.is_set():
-                journal().error("worker failed", worker=self.index, why=str(error))
+                self._crew.on_worker_failed(self, error)
             process.kill()
 
     async def _bring_up(self, process: WorkerProcess) -> None:

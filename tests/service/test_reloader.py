@@ -48,7 +48,8 @@ class FakeCrew:
         await self.may_go_on.wait()
         if self.failure:
             raise ServiceError(self.failure)
-        self.current.close()
+        if new is not self.current:
+            self.current.close()
         self.current = new
         self.installed.append(new.number)
         return Installation(workers=2, revoked=1, kept=0, stall_s=0.001)
@@ -221,8 +222,9 @@ class Expiring:
         return self._moment if now < self._moment else None
 
 
+@pytest.mark.parametrize("is_bad", [False, True], ids=["same files", "bad files meanwhile"])
 async def test_an_expiry_is_an_ordinary_reload_of_the_same_policy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    is_bad: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real: Callable[..., Generation] = load_generation
     moment = time.time() + 0.05
@@ -234,13 +236,17 @@ async def test_an_expiry_is_an_ordinary_reload_of_the_same_policy(
 
     monkeypatch.setattr(f"{__name__}.load_generation", expiring)
     monkeypatch.setattr(reload_module, "load_generation", expiring)
+    monkeypatch.setattr(reload_module, "renew", lambda old, _: old)
     async with bench(tmp_path) as at, asyncio.timeout(10):
+        if is_bad:
+            write(at.path, BAD)
         while not at.reports:  # noqa: ASYNC110 - the reports know no event
             await asyncio.sleep(0.005)
         assert time.time() >= moment
         (report,) = at.reports
         assert report.triggers == (Trigger.EXPIRY,)
-        assert report.outcome is Outcome.APPLIED, "the open flows are judged again"
+        assert report.outcome is (Outcome.REFUSED if is_bad else Outcome.APPLIED)
         assert report.changes == ()
-        assert (await at.request()).outcome is Outcome.UNCHANGED
+        assert len(at.crew.installed) == 1, "the open flows are judged again, by old or new"
+        await at.request()
         assert len(at.reports) == 2, "once"

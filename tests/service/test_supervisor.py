@@ -201,6 +201,15 @@ def test_a_taken_port_is_told(service: Service, gate: World) -> None:
         assert "another process does" in "".join(second.raw)
 
 
+def test_a_log_that_cannot_be_opened_is_told(gate: World) -> None:
+    with started(gate, "--log", "/nowhere/flows") as service:
+        assert service.wait() == 2
+        text = "".join(service.raw)
+        assert "egressproxy: worker" in text
+        assert text.splitlines()[-1].count("/nowhere/flows")
+        assert "Traceback" not in text
+
+
 def test_records_go_to_stdout_and_the_journal_to_stderr(gate: World) -> None:
     with running(gate, "--log", "-") as service:
         for _ in range(10):
