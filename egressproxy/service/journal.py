@@ -29,7 +29,13 @@ def configure_journal(stream: TextIO | None = None) -> None:
     ]
     if target.isatty():
         colors = "NO_COLOR" not in os.environ
-        shared.append(structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="time"))
+        shared.append(
+            structlog.dev.ConsoleRenderer(
+                colors=colors,
+                timestamp_key="time",
+                exception_formatter=structlog.dev.plain_traceback,  # no files read, no locals
+            )
+        )
     else:
         shared += [
             structlog.processors.format_exc_info,

@@ -101,7 +101,7 @@ async def _watch_folders(
 ) -> Facts:
     """Watch until there are other entries to watch."""
     entries = known.keys()
-    folders = {entry.parent for entry in entries if entry.parent.is_dir()}
+    folders = await asyncio.to_thread(_folders, entries)
 
     def concerns_us(_: Change, path: str) -> bool:
         return Path(path) in entries
@@ -134,6 +134,10 @@ async def _look(
             return now
         known = now
         await changed()
+
+
+def _folders(entries: Collection[Path]) -> set[Path]:
+    return {entry.parent for entry in entries if entry.parent.is_dir()}
 
 
 def _walk(path: Path, entries: set[Path], links_left: int) -> None:

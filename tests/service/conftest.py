@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
+from blockbuster import blockbuster_ctx
 
+from egressproxy.service.journal import configure_journal
 from tests.service.running import World, running, world
 
 if TYPE_CHECKING:
@@ -17,6 +21,15 @@ if TYPE_CHECKING:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+def no_blocking() -> Iterator[None]:
+    """A call that blocks the loop, from within the package, fails the test."""
+    configure_journal(io.StringIO())
+    with blockbuster_ctx("egressproxy"):
+        yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from egressproxy.errors import ServiceError
 from egressproxy.service.channel import MAX_PACKET_BYTES, Channel, socket_pair
 from egressproxy.service.messages import Done, Failed, Status
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_blocking")]
 
 
 class End:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from egressproxy.service.crew import Crew
     from egressproxy.service.generation import Generation
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_blocking")]
 
 POLICY = """\
 version: 1
@@ -73,7 +73,7 @@ class Bench:
 async def bench(tmp_path: Path, text: str = POLICY) -> AsyncIterator[Bench]:
     path = tmp_path / "policy.yaml"
     write(path, text)
-    crew = FakeCrew(load_generation(path, 1, allow_outside=False))
+    crew = FakeCrew(await asyncio.to_thread(load_generation, path, 1, allow_outside=False))
     crew.may_go_on.set()
     reports: list[ReloadReport] = []
     reloader = Reloader(path, cast("Crew", crew), allow_outside=False, on_report=reports.append)
