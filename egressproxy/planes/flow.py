@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from egressproxy.planes.limits import Source
     from egressproxy.planes.timers import TimerQueue
     from egressproxy.policy import verdict as judged
-    from egressproxy.wire.client_hello import ClientHello, HelloReader
+    from egressproxy.wire.client_hello import HelloReader
 
 
 class Stage(Enum):
@@ -116,6 +116,7 @@ class Flow:
     """
 
     __slots__ = (
+        "alpn",
         "client",
         "counted",
         "dialled_ip",
@@ -124,7 +125,6 @@ class Flow:
         "dst_port",
         "facts",
         "half_closed",
-        "hello",
         "match",
         "name_source",
         "number",
@@ -137,6 +137,7 @@ class Flow:
         "stage",
         "started",
         "timer",
+        "tls_versions",
         "touched",
         "up",
         "upstream",
@@ -161,7 +162,8 @@ class Flow:
         self.facts: judged.Flow | None = None
         self.verdict: judged.Verdict | None = None
         self.name_source = NameSource.NONE
-        self.hello: ClientHello | None = None
+        self.alpn: tuple[str, ...] = ()
+        self.tls_versions: tuple[str, ...] = ()
         self.reader: HelloReader | None = None
         self.upstream: Leg | None = None
         self.work: Work | None = None

@@ -153,7 +153,6 @@ class Ledger:
 
     def _record(self, flow: Flow, verdict: Verdict, why: str) -> FlowRecord:
         facts = flow.facts
-        hello = flow.hello
         context = self._context
         ruleset = flow.ruleset or context.ruleset
         name = None if facts is None else facts.name or facts.connect
@@ -176,9 +175,9 @@ class Ledger:
             dst_ip=flow.dst_ip,
             name=name,
             name_source=flow.name_source,
-            alpn=() if hello is None else hello.alpn,
-            tls_versions=() if hello is None else hello.versions,
-            ech=hello is not None and hello.has_ech,
+            alpn=flow.alpn,
+            tls_versions=flow.tls_versions,
+            ech=facts is not None and facts.ech,
             dialled_ip=flow.dialled_ip,
             destination_match=flow.match,
             bytes_up=flow.up,

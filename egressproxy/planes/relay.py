@@ -50,6 +50,9 @@ class Relay:
         self._counters = counters
         self._buffer = reactor.buffer
         self._view = reactor.view
+        # One bound method for all legs: each look-up of a method makes another object.
+        self._handler = self.on_event
+        self._first_handler = self._on_first_event
 
     def start(self, flow: Flow, upstream: Leg) -> None:
         """Join the client to its upstream; each leg's ``pending`` goes out first."""
@@ -57,8 +60,8 @@ class Relay:
         flow.stage = Stage.RELAY
         flow.upstream = upstream
         client.peer, upstream.peer = upstream, client
-        client.on_event = self.on_event
-        upstream.on_event = self._on_first_event
+        client.on_event = self._handler
+        upstream.on_event = self._first_handler
         self._ledger.opened(flow)
         # A reset that was noticed while dialling: ``pump`` reads what came before it.
         client.readable = client.readable or client.hung_up or client.broken
@@ -251,4 +254,4 @@ class Relay:
     def _first_word(self, upstream: Leg) -> None:
         """The upstream's first word ends the wait that a user feels."""
         self._counters.first_byte_s(self._reactor.now - upstream.flow.started)
-        upstream.on_event = self.on_event
+        upstream.on_event = self._handler

@@ -78,7 +78,7 @@ class Tunnels:
         # Pass 1 has matched nothing, so both passes say what pass 2 says, and are remembered.
         verdict = self._ledger.judge(flow, facts, ruleset.decide)
         self._counters.hello_size(hello.size)
-        flow.hello = hello
+        flow.alpn, flow.tls_versions = hello.alpn, hello.versions
         flow.facts = facts
         if hello.name is not None:
             flow.name_source = NameSource.SNI
@@ -132,7 +132,8 @@ class Tunnels:
         flow.match = dial.match
         flow.work = None
         if reason in POLICY_DENIES:
-            message = b"" if flow.hello is None else ACCESS_DENIED
+            is_tls = flow.facts is not None and flow.facts.protocol is Protocol.TLS
+            message = ACCESS_DENIED if is_tls else b""
             self._refuser.deny(flow, outcome(flow.verdict, reason), message)
         else:
             self._refuser.fail(flow, reason, b"")
