@@ -15,6 +15,7 @@ import click
 from egressproxy.admin.options import admin_options, read_token
 from egressproxy.planes.context import AllowRecords, ListenerKind
 from egressproxy.service.configuration import Problems, Sources, flag, read_config, read_settings
+from egressproxy.service.cpus import usable_cpus
 from egressproxy.service.options import (
     DEFAULT_MARK,
     DNS_PORT,
@@ -132,9 +133,7 @@ def read_options(
     options = RunOptions(
         policy=Path(reader.text("policy")),
         listeners=_listeners(reader),
-        workers=reader.one(
-            "workers", "auto", lambda text: parse_workers(text, len(os.sched_getaffinity(0))), 1
-        ),
+        workers=reader.one("workers", "auto", lambda text: parse_workers(text, usable_cpus()), 1),
         settings=read_settings(reader.sources, problems),
         log=_log(reader),
         servers=reader.each("dns", partial(parse_endpoint, default_port=DNS_PORT)),

@@ -32,6 +32,7 @@ def configure_journal(stream: TextIO | None = None) -> None:
         shared.append(
             structlog.dev.ConsoleRenderer(
                 colors=colors,
+                sort_keys=False,
                 timestamp_key="time",
                 exception_formatter=structlog.dev.plain_traceback,  # no files read, no locals
             )
