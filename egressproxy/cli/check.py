@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import click
 
 from egressproxy.cli.explanation_page import as_json, facts, page
-from egressproxy.cli.main import EXIT_ALLOW, EXIT_DENY
+from egressproxy.cli.main import EXIT_ALLOW, EXIT_DENY, forget_stdout
 from egressproxy.cli.target import TargetError, read_flow, split_port
 from egressproxy.errors import EgressproxyError
 from egressproxy.policy.compile import compile_policy
@@ -161,4 +161,4 @@ def _write_lines(answers: Iterator[str]) -> None:
             sys.stdout.write(answer + "\n")
             sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_stdout()

@@ -74,7 +74,10 @@ def command(output: str, *, force: bool, no_input: bool, **given: Any) -> None:
     if output == STDOUT:
         click.echo(text, nl=False)
         return
-    target.write_text(text, encoding="utf-8")
+    try:
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CatalogError(f"{output} cannot be written: {error.strerror}") from error
     click.echo(f"{output}: {rules} rules in {answers.cloud}", err=True)
     _say_what_is_open(answers)
     click.echo(f"next: egressproxy check mcr.microsoft.com --policy {output}", err=True)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+import traceback
 from importlib import import_module
+from pathlib import Path
 from typing import Final
 
 import click
@@ -55,9 +59,40 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; an ``EgressproxyError`` is printed to stderr and ends with 2."""
+    """Run the command line; whatever goes wrong ends with 2, because 1 says deny.
+
+    Errors of ours and of the system are told on one line, a defect with its traceback. A reader of
+    stdout that has seen enough (``| head``) is no error of the command, and not told.
+    """
+    _open_missing_streams()
     try:
-        cli.main(standalone_mode=True)
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else EXIT_ALLOW)
+    except click.ClickException as error:
+        error.show()
+    except click.Abort:
+        click.echo("Aborted!", err=True)
     except EgressproxyError as error:
         click.echo(f"egressproxy: {error}", err=True)
-        sys.exit(EXIT_ERROR)
+    except BrokenPipeError:
+        forget_stdout()
+    except OSError as error:
+        click.echo(f"egressproxy: {error.filename or 'output'}: {error.strerror}", err=True)
+        forget_stdout()
+    except Exception:  # noqa: BLE001 - a defect must not end as a deny
+        traceback.print_exc()
+    sys.exit(EXIT_ERROR)
+
+
+def _open_missing_streams() -> None:
+    """Stand in for standard streams that were closed when we were started (``>&-``)."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - for good
+            setattr(sys, name, stream)
+
+
+def forget_stdout() -> None:
+    """Let what could not be written go nowhere, so that the interpreter's last flush succeeds."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
