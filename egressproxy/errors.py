@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -164,7 +164,23 @@ class PolicyError(EgressproxyError):
         self.problems = problems
 
 
+MAX_WORD: Final = 80
+"""Characters of a word for which near ones are looked for."""
+MAX_COMPARED: Final = 200
+"""Words that a word is compared with: some 20 us each, and a file can be wrong in many places."""
+
+
 def nearest(word: str, known: Iterable[str], *, count: int = 2) -> str:
     """A hint ``did you mean …?`` from the known words that are near, or an empty text."""
-    near = get_close_matches(word, list(known), n=count, cutoff=0.6)
+    near = near_words(word, known, count=count)
     return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+def near_words(word: str, known: Iterable[str], *, count: int = 2) -> list[str]:
+    """The known words that are near, best first; of very many only those that begin alike."""
+    if len(word) > MAX_WORD:
+        return []
+    compared = list(known)
+    if len(compared) > MAX_COMPARED:
+        compared = [one for one in compared if one[:2] == word[:2]][:MAX_COMPARED]
+    return get_close_matches(word, compared, n=count, cutoff=0.6)

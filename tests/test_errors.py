@@ -44,3 +44,17 @@ def test_codes_are_stable() -> None:
         "AddressError": "invalid_address",
     }
     assert errors.WireError("x", code="no_sni").code == "no_sni"
+
+
+NEAR = {
+    "near": ("quey", ["query", "other"], ["query"]),
+    "nothing": ("x", ["query"], []),
+    "a long word costs nothing": ("q" * 81, ["q" * 82], []),
+    "of many, those that begin alike": ("grxup49", [f"group{i}" for i in range(5000)], ["group49"]),
+    "of many": ("group50x", [f"g{i}roup50" for i in range(500)] + ["group50"], ["group50"]),
+}
+
+
+@pytest.mark.parametrize(("word", "known", "expected"), NEAR.values(), ids=NEAR)
+def test_near_words(word: str, known: list[str], expected: list[str]) -> None:
+    assert errors.near_words(word, known)[:1] == expected

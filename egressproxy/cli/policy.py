@@ -73,16 +73,16 @@ def show(file: Path, *, as_json: bool, allow_outside: bool) -> None:
 def diff(old: Path, new: Path, *, allow_outside: bool) -> None:
     """Print what changes from OLD to NEW in words; exit 1 if anything does."""
     from egressproxy.policy.diff import diff_rules
-    from egressproxy.policy.name_diff import diff_names
+    from egressproxy.policy.verdict_diff import diff_verdicts
 
     before = _load(old, allow_outside=allow_outside)
     after = _load(new, allow_outside=allow_outside)
-    names = diff_names(before, after, time.time())
-    changes = [*diff_rules(before, after), *names.changes]
+    judged = diff_verdicts(before, after, time.time())
+    changes = [*diff_rules(before, after), *judged.changes]
     for change in changes:
         click.echo(str(change))
-    if names.unasked:
-        click.echo(f"{_count(names.unasked, 'name')} not compared: too many", err=True)
+    if judged.unasked:
+        click.echo(f"{_count(judged.unasked, 'destination')} not compared: too many", err=True)
     if changes:
         sys.exit(EXIT_DENY)
     click.echo("the policies judge alike", err=True)

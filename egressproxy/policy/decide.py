@@ -266,8 +266,7 @@ class Window:
     def _denied(self, reason: Reason, decided_by: Pass, rule: Rule | None) -> Verdict:
         """A deny, or what audit makes of it."""
         is_softened = reason in AUDITABLE and (
-            self._is_audit
-            or (rule is not None and rule.audit and self.start < end_of_day(rule.audit_until))
+            self._is_audit or (reason is Reason.RULE and rule is not None and self._is_trial(rule))
         )
         return Verdict(
             Action.ALLOW if is_softened else Action.DENY,
@@ -277,6 +276,9 @@ class Window:
             is_softened,
             rule,
         )
+
+    def _is_trial(self, rule: Rule) -> bool:
+        return rule.audit and self.start < end_of_day(rule.audit_until)
 
     def _fault(self, fault: Reason) -> Verdict:
         reason = _REASONS.get(fault, Reason.MALFORMED_HELLO)

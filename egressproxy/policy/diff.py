@@ -1,7 +1,7 @@
-"""What changes from one policy to another: its rules, and the names that they judge otherwise.
+"""What changes from one policy to another: its settings and rules, in words.
 
-``diff_rules`` compares the rules as written. ``diff_names`` asks both rulesets about every name
-that either policy mentions, so it also sees what a reordered or shadowing rule does.
+``diff_rules`` compares the rules as written; ``verdict_diff`` asks both rulesets about all that
+either policy mentions, so it also sees what a reordered or shadowing rule does.
 """
 
 from __future__ import annotations

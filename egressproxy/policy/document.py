@@ -62,6 +62,8 @@ def _cloud(text: str) -> str:
 def _path(text: str) -> str:
     if not text.strip():
         raise PatternError("an empty path", hint="write the file's path, relative to this file")
+    if not text.isprintable():
+        raise PatternError(f"{text!r} is not a path that a log can show", hint="rename the file")
     return text
 
 

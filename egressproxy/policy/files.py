@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass, field
+from errno import EISDIR
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,26 +49,39 @@ class Folder:
     def read(self, path: Path, limit: int, at: Marked | None, report: Report) -> bytes | None:
         """The bytes of a file, one more than ``limit`` at most; ``None`` and a problem else."""
         self.read_files[Path(os.path.abspath(path))] = None  # noqa: PTH100 - symlinks must stay
+        is_free = at is None or self.allow_outside
         try:
-            return read_regular(path, limit)
+            return read_regular(path, limit, inside=None if is_free else self.root)
         except (OSError, ValueError) as error:
             subject = f"{path.name!r} cannot" if at is not None else "cannot"
             report.add(at, f"{subject} be read: {_why(error)}")
             return None
 
 
-def read_regular(path: Path, limit: int) -> bytes:
+def read_regular(path: Path, limit: int, *, inside: Path | None = None) -> bytes:
     """At most ``limit + 1`` bytes of a regular file, so that the caller sees an excess.
 
+    The file is pinned first, by a descriptor that neither reads nor waits (``O_PATH``); what it is
+    and where it lies is asked of that descriptor, so that no symlink that changes meanwhile can
+    lead elsewhere.
+
     Raises:
-        OSError: not to be read, or not a regular file.
+        OSError: not to be read, not a regular file, or not below the folder ``inside``.
     """
-    # O_NONBLOCK: opening a pipe must not wait for its writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    pin = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(pin).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+        if not stat.S_ISREG(mode):
             raise OSError("not a regular file")
-        return file.read(limit + 1)
+        pinned = Path(f"/proc/self/fd/{pin}")
+        if inside is not None and not pinned.readlink().is_relative_to(inside.resolve()):
+            raise OSError("it is outside the policy's folder")
+        with pinned.open("rb") as file:
+            return file.read(limit + 1)
+    finally:
+        os.close(pin)
 
 
 def _why(error: Exception) -> str:

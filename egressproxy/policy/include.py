@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MAX_FILES: Final = 200
 """Includes of one policy, a file that is included twice counted twice."""
 MAX_INCLUDE_DEPTH: Final = 8
+MAX_TOTAL_BYTES: Final = 4 * MAX_BYTES
+"""All documents of one policy together, a file that is included twice counted twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Tree:
         self._folder = folder
         self._problems = problems
         self._included: Counter[Path] = Counter()
+        self._bytes = 0
 
     def read_root(self, path: Path) -> Document | None:
         """The root document with its includes; ``None`` where it has no readable shape."""
@@ -70,7 +73,13 @@ class Tree:
     def _nodes(self, path: Path, at: tuple[Node, Report] | None, report: Report) -> Node | None:
         asked, where = at if at is not None else (None, report)
         data = self._folder.read(path, MAX_BYTES, asked, where)
-        return parse_yaml(data, report) if data is not None else None
+        if data is None:
+            return None
+        self._bytes += len(data)
+        if self._bytes > MAX_TOTAL_BYTES:
+            what = f"documents of more than {MAX_TOTAL_BYTES >> 20} MB in all"
+            where.stop(asked, what, "mass lists of names go into a file: list:names.txt")
+        return parse_yaml(data, report)
 
     def _take(
         self, document: Included, path: Path, prefix: str, outer: Scope, chain: tuple[Path, ...]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from egressproxy.policy.problems import Report
 
 MAX_LIST_BYTES: Final = 256 * 1024 * 1024
+MAX_LIST_LINES: Final = 10_000_000
+MAX_LINE: Final = 1000
 MAX_TOLD: Final = 20
 """Wrong lines of one file that are told; the rest is counted."""
 
@@ -36,6 +38,9 @@ _PLAIN_LENGTH: Final = 63
 def parse_list(data: bytes, path: Path, report: Report) -> NameList:
     """The entries of a list in file order; wrong lines are reported with their number."""
     text = decode(data, report, limit=MAX_LIST_BYTES)
+    if text is not None and text.count("\n") > MAX_LIST_LINES:
+        report.add(None, f"more than {MAX_LIST_LINES:,} lines", "split it into several lists")
+        text = None
     lines = text.split("\n") if text is not None else []
     is_plain = _PLAIN.fullmatch
     odd = [
@@ -47,7 +52,8 @@ def parse_list(data: bytes, path: Path, report: Report) -> NameList:
     entries = tuple(filter(None, lines)) if odd else tuple(lines)
     if text is not None and not entries and not wrong:
         report.add(None, "an empty list", "one name or pattern a line")
-    return NameList(path, entries)
+    wildcard = next((lines[number] for number in odd if "*" in lines[number]), "")
+    return NameList(path, entries, wildcard)
 
 
 def _normalise(lines: list[str], odd: list[int], report: Report) -> int:
@@ -68,6 +74,8 @@ def _normalise(lines: list[str], odd: list[int], report: Report) -> int:
 
 
 def _parse(written: str) -> object:
+    if len(written) > MAX_LINE:
+        raise PatternError(f"a line of {len(written):,} characters", hint="one name a line")
     if looks_like_address(written):
         hint = "a list holds names: write ranges in a rule's to:"
         raise PatternError(f"{written!r} is an address", hint=hint)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from egressproxy.policy.digest import digest
 from egressproxy.policy.files import Folder
 from egressproxy.policy.include import Tree
-from egressproxy.policy.problems import Problems
+from egressproxy.policy.problems import Problems, StopLoadingError
 from egressproxy.policy.references import References
 from egressproxy.policy.required import required_rules
 from egressproxy.policy.rules import Mode, OnReload, Policy, Refusal
@@ -32,17 +32,24 @@ def load_policy(path: Path, *, allow_outside: bool = False) -> Policy:
         PolicyError: with every problem, in order of file, line and column.
     """
     problems = Problems()
-    folder = Folder(path.parent, allow_outside)
+    try:
+        policy = _load(path, Folder(path.parent, allow_outside), problems)
+    except StopLoadingError:
+        policy = None
+    if policy is None:
+        raise problems.error()
+    return policy
+
+
+def _load(path: Path, folder: Folder, problems: Problems) -> Policy | None:
     tree = Tree(folder, problems)
     document = tree.read_root(path)
     if document is None:
-        raise problems.error()
+        return None
     references = References(folder, problems)
     references.read_tags(document, path, tree.parts[0].report)
     rules = _rules(document, tree, references)
-    if problems.found:
-        raise problems.error()
-    return _policy(document, tree, rules, tuple(folder.read_files))
+    return None if problems.found else _policy(document, tree, rules, tuple(folder.read_files))
 
 
 def _rules(document: Document, tree: Tree, references: References) -> tuple[Rule, ...]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from egressproxy.errors import AddressError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 Network = IPv4Network | IPv6Network
 
@@ -82,14 +82,27 @@ def parse_dialled_network(text: str) -> Network:
 
 def intersect(left: Iterable[Network], right: Iterable[Network]) -> tuple[Network, ...]:
     """The addresses in both, as ranges in order, each once."""
-    others = tuple(right)
-    common = {
-        min(one, other, key=lambda network: -network.prefixlen)
-        for one in left
-        for other in others
-        if one.version == other.version and one.overlaps(other)
-    }
-    return in_order(common)
+    ours, theirs = tuple(left), tuple(right)
+    return in_order((*_within(ours, theirs), *_within(theirs, ours)))
+
+
+def _within(networks: Iterable[Network], outer: Iterable[Network]) -> Iterator[Network]:
+    """The ranges that lie in one of the outer ones; one look-up a prefix length, not a range."""
+    prefixes = {_prefix(network, network.prefixlen) for network in outer}
+    lengths = {prefix[:2] for prefix in prefixes}
+    for network in networks:
+        if any(
+            version == network.version
+            and length <= network.prefixlen
+            and _prefix(network, length) in prefixes
+            for version, length in lengths
+        ):
+            yield network
+
+
+def _prefix(network: Network, length: int) -> tuple[int, int, int]:
+    bits = int(network.network_address) >> (network.max_prefixlen - length)
+    return network.version, length, bits
 
 
 def in_order(networks: Iterable[Network]) -> tuple[Network, ...]:

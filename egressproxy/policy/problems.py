@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from egressproxy.errors import PolicyError, Problem
 
@@ -11,10 +11,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_PROBLEMS: Final = 1000
-"""Problems told of one policy; the rest is counted."""
+"""Problems of one policy after which no more are looked for."""
+
+MAX_RANGES: Final = 1_000_000
+"""Address ranges of all rules together, service tags and source groups written out."""
 
 MAX_TEXT: Final = 300
 """Characters of a problem's text or hint: what it quotes comes from the file."""
+
+
+class StopLoadingError(Exception):
+    """The policy is refused already, and to read on would cost too much."""
 
 
 class Marked(Protocol):
@@ -35,7 +42,8 @@ class Problems:
 
     found: dict[Problem, None] = field(default_factory=dict)
     files: dict[str, int] = field(default_factory=dict)
-    untold: int = 0
+    told: int = 0
+    ranges: int = 0
 
     def of(self, file: Path | str) -> Report:
         """The report of one file; problems are told in the order in which files are asked for."""
@@ -43,17 +51,21 @@ class Problems:
         return Report(str(file), self)
 
     def add(self, problem: Problem) -> None:
-        """Keep a problem, or only count it beyond ``MAX_PROBLEMS``."""
-        if len(self.found) < MAX_PROBLEMS:
-            self.found[problem] = None
-        else:
-            self.untold += 1
+        """Keep a problem.
+
+        Raises:
+            StopLoadingError: there are ``MAX_PROBLEMS``; hints alone would take long for more.
+        """
+        self.told += 1
+        if self.told > MAX_PROBLEMS:
+            raise StopLoadingError
+        self.found[problem] = None
 
     def error(self) -> PolicyError:
         """All problems as one error, by file, line and column."""
         told = sorted(self.found, key=lambda p: (self.files[p.file], p.line, p.column))
-        if self.untold:
-            told.append(Problem(told[-1].file, 0, 0, f"{self.untold} more problems are not shown"))
+        if self.told > MAX_PROBLEMS:
+            told.append(Problem(told[-1].file, 0, 0, "there may be more, not looked for"))
         return PolicyError(tuple(told))
 
 
@@ -68,6 +80,28 @@ class Report:
         """Tell a problem at a node, or of the file as a whole."""
         line, column = (at.line, at.column) if at is not None else (0, 0)
         self.at(line, column, what, hint)
+
+    def stop(self, at: Marked | None, what: str, hint: str = "") -> NoReturn:
+        """Tell a problem, and read no further.
+
+        Raises:
+            StopLoadingError: always.
+        """
+        self.add(at, what, hint)
+        raise StopLoadingError
+
+    def count_ranges(self, at: Marked, ranges: int) -> None:
+        """Count address ranges that a rule holds.
+
+        Raises:
+            StopLoadingError: all rules together hold more than ``MAX_RANGES``.
+        """
+        self.problems.ranges += ranges
+        if self.problems.ranges > MAX_RANGES:
+            what = f"more than {MAX_RANGES:,} address ranges in all rules, tags and groups included"
+            self.stop(
+                at, what, "use narrower tags (Storage.EastUS), or fewer rules with large ones"
+            )
 
     def at(self, line: int, column: int, what: str, hint: str = "") -> None:
         """Tell a problem at a place; line 0 is the file as a whole."""

@@ -108,6 +108,7 @@ def _rule(expanded: ExpandedRow, listing: _Listing, context: Context) -> Rule:
     for tag in expanded.tags:
         wanted_by = f"{row.id} needs the"
         networks += context.references.networks(tag, at, report, wanted_by=wanted_by)
+    report.count_ranges(at, len(networks))
     return Rule(
         id=f"{row.id}{listing.suffix}",
         action=Action.ALLOW,

@@ -82,10 +82,14 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class NameList:
-    """A ``list:`` file: canonical pattern texts, in file order, up to millions."""
+    """A ``list:`` file: canonical pattern texts, in file order, up to millions.
+
+    ``wildcard`` is the first entry that is no plain name, or empty.
+    """
 
     path: Path
     entries: tuple[str, ...]
+    wildcard: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

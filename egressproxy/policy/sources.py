@@ -73,6 +73,8 @@ def clients_of(
             is_whole = False
             hint = nearest(item.value, scope) or "define it in sources:, or write a range"
             report.add(item.node, f"there is no source group {item.value!r}", hint)
+    if items:
+        report.count_ranges(items[0].node, len(networks))
     found = in_order(networks)
     if cap.networks is None:
         return Clients(found, tuple(dict.fromkeys(names)))

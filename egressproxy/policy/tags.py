@@ -8,17 +8,18 @@ Source: "Azure IP Ranges and Service Tags", Public, China and US Government edit
 from __future__ import annotations
 
 import json
-from difflib import get_close_matches
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, Final
 
+from egressproxy.errors import near_words
 from egressproxy.policy.networks import Network, in_order
 from egressproxy.policy.text import decode
 
 if TYPE_CHECKING:
     from egressproxy.policy.problems import Marked, Report
 
-MAX_TAG_BYTES: Final = 64 * 1024 * 1024
+MAX_TAG_BYTES: Final = 16 * 1024 * 1024
+"""Four times the public cloud's; JSON of this size can take 30 times its size in memory."""
 DOWNLOAD: Final = "download ServiceTags_*.json from Microsoft, unmodified"
 
 _CLOUD_WORDS: Final = {
@@ -56,7 +57,7 @@ class ServiceTags:
         return self._networks[key]
 
     def _near(self, key: str) -> str:
-        names = [self._prefixes[near][0] for near in get_close_matches(key, self._prefixes, n=2)]
+        names = [self._prefixes[near][0] for near in near_words(key, self._prefixes)]
         return f"did you mean {' or '.join(names)}?" if names else "such as Sql.JapanEast"
 
 

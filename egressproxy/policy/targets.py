@@ -85,6 +85,8 @@ def parse_source_name(text: str) -> str:
 def _rest(rest: str, text: str, example: str) -> str:
     if not rest or rest != rest.strip():
         raise PatternError(f"{text!r} says no more than its kind", hint=f"write {example}")
+    if not rest.isprintable():
+        raise PatternError(f"{text!r} is not a text that a log can show", hint=f"write {example}")
     return rest
 
 

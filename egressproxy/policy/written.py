@@ -84,6 +84,7 @@ def _rule(entry: RuleEntry, number: int, part: Part, context: Context) -> Rule:
     targets = _targets(entry, part, context.references)
     _check_audit(entry, part)
     _check_ports(entry, targets, part)
+    part.report.count_ranges(entry.node, len(targets.networks))
     clients = clients_of(entry.sources, part.scope.groups, part.scope.cap, part.report)
     name = entry.name.value if entry.name else f"#{number}"
     return Rule(
@@ -173,10 +174,8 @@ def _check_name_by_address(
     elif isinstance(value, Pattern):
         if not value.is_exact:
             _report_wildcard(what, node, part)
-    elif value.path in targets.lists:
-        entries = targets.lists[value.path].entries
-        if (wildcard := next((entry for entry in entries if "*" in entry), None)) is not None:
-            _report_wildcard(f"{what}, which has {wildcard},", node, part)
+    elif value.path in targets.lists and (wildcard := targets.lists[value.path].wildcard):
+        _report_wildcard(f"{what}, which has {wildcard},", node, part)
 
 
 def _report_wildcard(what: str, node: Node, part: Part) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MAX_BYTES: Final = 10 * 1024 * 1024
 MAX_DEPTH: Final = 32
 MAX_ALIASES: Final = 1000
+MAX_SCALAR: Final = 256 * 1024
+"""Characters of one text; the longest that means something is a list of addresses in one text."""
 MAX_NODES: Final = 2_000_000
 """Nodes of a document, counted as if every alias were written out."""
 
@@ -133,6 +135,8 @@ class _Builder:
         match event:
             case yaml.ScalarEvent():
                 self._check_tag(event)
+                if len(event.value) > MAX_SCALAR:
+                    self._refuse(event, f"a text of {len(event.value):,} characters")
                 line, column = self._mark(event)
                 node = Scalar(event.value, not event.style, line, column)
                 self._begin(event)

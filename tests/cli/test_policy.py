@@ -160,7 +160,7 @@ def test_diff_of_a_bad_policy(good: Path, bad: Path) -> None:
 
 
 def test_diff_says_what_it_did_not_ask(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("egressproxy.policy.name_diff.MAX_QUESTIONS", 0)
+    monkeypatch.setattr("egressproxy.policy.verdict_diff.MAX_QUESTIONS", 0)
     assert "not compared: too many" in run("diff", good, good).stderr
 
 

@@ -180,8 +180,8 @@ def _deny(
     by: Pass = Pass.NONE,
 ) -> Verdict:
     by_policy = policy.mode is Mode.AUDIT and not _is_past(policy.audit_until, now)
-    by_rule = rule is not None and rule.audit and not _is_past(rule.audit_until, now)
-    soft = reason in AUDITABLE and (by_policy or by_rule)
+    is_trial = rule is not None and rule.audit and not _is_past(rule.audit_until, now)
+    soft = reason in AUDITABLE and (by_policy or (is_trial and reason is Reason.RULE))
     return Verdict(ALLOW if soft else DENY, reason, rule.id if rule else None, by, soft, rule)
 
 

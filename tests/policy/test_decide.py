@@ -79,6 +79,10 @@ CASES = {
     "last day": (flow("last.test"), "allow rule last-day application"),
     "expired deny is nothing": (flow("mixed.test"), "allow rule mixed application"),
     "firm deny after its audit": (flow("firm.test"), "deny rule firm-deny application"),
+    "a trial that expired counts no more": (
+        flow("oldsoft.test"),
+        "deny expired_rule old-soft application",
+    ),
     "trial allow after its audit": (flow("over.test"), "deny expired_rule trial-over application"),
     "ech is fine": (flow("github.com", ech=True), "allow rule github application"),
     "ech refused by the rule": (
@@ -162,7 +166,6 @@ def test_exits(one: Flow, outcome: str) -> None:
 SOFTENED = {
     "trial allow": (flow("trial.test"), Reason.RULE, "trial"),
     "soft deny": (flow("soft.test"), Reason.RULE, "soft-deny"),
-    "expired under audit": (flow("oldsoft.test"), Reason.EXPIRED_RULE, "old-soft"),
 }
 
 

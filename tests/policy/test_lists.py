@@ -53,6 +53,7 @@ WRONG = {
         " (and example.com for the apex): *example.com would also match evilexample.com",
     ),
     "ad block": ("||example.com^", "names.txt:2:1: '||example.com^': '||example.com^' is not a"),
+    "long": ("a" * 1001, "names.txt:2:1: a line of 1,001 characters, hint: one name a line"),
     "number": ("example.123", "names.txt:2:1: 'example.123': 'example.123' is an address, not a"),
 }
 
@@ -111,3 +112,18 @@ def test_agrees_with_parse_pattern(line: str) -> None:
         assert entries == ("last.example.com",)
     else:
         assert (entries, problems) == (expected, [])
+
+
+def test_lines_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "MAX_LIST_LINES", 3)
+    assert parse("a.test\n\n\nb.test") == (("a.test", "b.test"), [])
+    assert parse("\n\n\n\n") == (
+        (),
+        ["names.txt: more than 3 lines, hint: split it into several lists"],
+    )
+
+
+def test_the_first_wildcard() -> None:
+    names = parse_list(b"a.test\n# *.b.test\nm-*.c.test\n*.d.test", PATH, Problems().of(PATH))
+    assert names.wildcard == "m-*.c.test"
+    assert parse_list(b"a.test\nB.test", PATH, Problems().of(PATH)).wildcard == ""

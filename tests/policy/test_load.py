@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 
 from egressproxy.errors import PolicyError
 from egressproxy.policy import include
+from egressproxy.policy import problems as problems_module
+from egressproxy.policy.files import Folder
 from egressproxy.policy.load import load_policy
-from egressproxy.policy.problems import MAX_PROBLEMS
+from egressproxy.policy.problems import MAX_PROBLEMS, Problems
 from egressproxy.policy.rules import Destination, Ech, Mode, OnReload, Refusal, SniCheck
 from egressproxy.policy.verdict import Action
+from egressproxy.policy.yaml_nodes import Scalar
 from egressproxy.ports import parse_ports
 
 if TYPE_CHECKING:
@@ -283,14 +286,14 @@ def test_files_that_cannot_be_read(problems: Finder, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
     (tmp_path / "loop.yaml").symlink_to("loop.yaml")
     found = problems(
-        'include: [none.yaml, folder, loop.yaml, "a\\0b"]\n'
+        'include: [none.yaml, folder, loop.yaml, "a\\eb"]\n'
         "rules: [{to: ['list:pipe.txt', 'list:none.txt'], ports: [https, 'tcp:22']}]\n"
     )
     assert [one.partition(", hint")[0] for one in found] == [
         "policy.yaml:3:11: 'none.yaml' cannot be read: No such file or directory",
         "policy.yaml:3:22: 'folder' cannot be read: Is a directory",
         found[2].partition(", hint")[0],
-        "policy.yaml:3:41: 'a\\x00b' cannot be read: embedded null byte",
+        "policy.yaml:3:41: 'a\\x1bb' is not a path that a log can show",
         "policy.yaml:4:15: 'pipe.txt' cannot be read: not a regular file",
         "policy.yaml:4:32: 'none.txt' cannot be read: No such file or directory",
     ]
@@ -389,10 +392,77 @@ def test_problem_of_a_requirement(problems: Finder, text: str, expected: str) ->
     assert any(one.startswith(expected) for one in found), found
 
 
-def test_too_many_problems_are_counted(problems: Finder) -> None:
+def test_not_every_problem_of_many_is_looked_for(problems: Finder) -> None:
     found = problems("rules:\n" + "  - {}\n" * MAX_PROBLEMS)
     assert len(found) == MAX_PROBLEMS + 1
-    assert found[-1] == f"policy.yaml: {MAX_PROBLEMS} more problems are not shown"
+    assert found[-1] == "policy.yaml: there may be more, not looked for"
+
+
+def test_equal_problems_count_too(problems: Finder) -> None:
+    repeated = ", ".join(["*a"] * 999)
+    text = f"rules: [{{to: [b.test], ports: [https], from: [&a nobody, {repeated}, *a]}}]\n"
+    found = problems(text)
+    assert [one.partition(", hint")[0] for one in found] == [
+        "policy.yaml:3:47: there is no source group 'nobody'",
+        "policy.yaml: there may be more, not looked for",
+    ]
+
+
+OVERSIZED = {
+    "groups": "sources: {g: [10.0.0.1, 10.0.0.2, 10.0.0.3]}\nrules:\n"
+    "  - {to: [a.test], ports: [https], from: [g]}\n"
+    "  - {to: [b.test], ports: [https], from: [g]}\n",
+    "ranges": "\nrules:\n"
+    "  - {to: [20.1.2.3, 20.1.2.4], ports: ['tcp:1']}\n"
+    "  - {to: [20.1.2.5, 20.1.2.6, 20.1.2.7], ports: ['tcp:1']}\n",
+    "requirements": "parameters: {api_server_ips: [20.1.2.3, 20.1.2.4]}\nrequirements:\n"
+    "  - aks/tunnel: {via: api-server}\n"
+    "  - aks/api-server\n",
+}
+
+
+@pytest.mark.parametrize("text", OVERSIZED.values(), ids=OVERSIZED)
+def test_ranges_of_all_rules_are_bounded(
+    problems: Finder, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(problems_module, "MAX_RANGES", 4)
+    (found,) = problems(text)
+    assert "more than 4 address ranges in all rules, tags and groups included" in found
+    assert "policy.yaml:6:" in found or "policy.yaml:5:" in found
+
+
+def test_bytes_of_all_documents_are_bounded(
+    problems: Finder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(include, "MAX_TOTAL_BYTES", 3 << 20)
+    found = problems("include: [a.yaml, a.yaml]\n", {"a.yaml": "#" * (2 << 20) + "\nrules: []\n"})
+    assert found == [
+        "policy.yaml:3:19: documents of more than 3 MB in all,"
+        " hint: mass lists of names go into a file: list:names.txt"
+    ]
+
+
+def test_a_symlink_that_changes_between_check_and_reading(tmp_path: Path) -> None:
+    folder = tmp_path / "policy"
+    folder.mkdir()
+    secret = tmp_path / "secret"
+    secret.write_text("hidden")
+    (folder / "a.txt").write_text("a.test")
+    (folder / "list.txt").symlink_to("a.txt")
+    found = Problems()
+    report = found.of("policy.yaml")
+    place = Scalar("list.txt", True, 1, 1)
+    files = Folder(folder)
+    path = files.find("list.txt", folder / "policy.yaml", place, report)
+    assert path is not None
+    assert files.read(path, 100, place, report) == b"a.test"
+    path.unlink()
+    path.symlink_to(secret)
+    assert files.read(path, 100, place, report) is None
+    (only,) = found.found
+    assert only.what == "'list.txt' cannot be read: it is outside the policy's folder"
+    assert Folder(folder, allow_outside=True).read(path, 100, place, report) == b"hidden"
+    assert Folder(folder).read(path, 100, None, report) == b"hidden"  # a root is where it is
 
 
 def test_quoted_text_stays_on_one_line_and_short(problems: Finder) -> None:

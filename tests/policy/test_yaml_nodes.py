@@ -157,3 +157,9 @@ def test_empty_document(text: str) -> None:
 def test_any_bytes_give_a_tree_or_problems(data: bytes) -> None:
     node, problems = parse(data)
     assert (node is not None) or problems
+
+
+def test_a_long_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml_nodes, "MAX_SCALAR", 5)
+    assert parse("a: '12345'")[1] == []
+    assert parse("a: '123456'") == (None, ["f:1:4: a text of 6 characters"])
