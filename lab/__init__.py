@@ -1,5 +1,6 @@
 """A hub-and-spoke network on one machine: what ``make demo`` shows and the root tests stand on.
 
-Not part of the wheel. ``python -m lab.demo`` runs it for a person; ``lab.fixture.Lab`` is the same
-thing for a test.
+``network()`` builds namespaces, servers and registry, ``gateway()`` runs the product in the hub,
+``demo`` plays its scenes there for a person, ``tests/lab`` holds it to its promises. It is not
+part of the wheel, and the product knows nothing of it.
 """

@@ -21,6 +21,7 @@ from lab.firewall import Mode
 from lab.gateway import gateway
 from lab.namespaces import LabError
 from lab.network import network
+from lab.play import Play
 from lab.programs import how_to_install, missing
 from lab.stage import Stage
 
@@ -73,7 +74,7 @@ def user_namespaces_work() -> bool:
     return subprocess.run(probe, capture_output=True).returncode == 0
 
 
-def _on_the_network(act: Callable[[scenes.Play], None]) -> int:
+def _on_the_network(act: Callable[[Play], None]) -> int:
     stage = Stage()
     lacking = missing(*_NEEDED)
     if lacking:
@@ -87,14 +88,14 @@ def _on_the_network(act: Callable[[scenes.Play], None]) -> int:
                 network(Path(directory)) as lab,
                 gateway(lab, policy, mode=Mode.REDIRECT) as running,
             ):
-                act(scenes.Play(stage, running, policy))
+                act(Play(stage, running, policy))
         except LabError as error:
             stage.say(f"The lab could not be built: {error}")
             return 2
     return stage.curtain()
 
 
-def _visit(play: scenes.Play) -> None:
+def _visit(play: Play) -> None:
     """A shell in the spoke, for as long as its user likes; every file of the lab is at hand."""
     running = play.gateway
     play.stage.say(

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from lab import flow_table, policies
 from lab.events import EventReader
+from lab.play import sentence
 from lab.programs import how_to_install, missing
-from lab.scenes import sentence
 from lab.stage import Stage
 
 if TYPE_CHECKING:

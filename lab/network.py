@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -31,7 +31,6 @@ class Network:
     net: Topology
     authority: Authority
     events: EventReader
-    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def trust(self) -> dict[str, str]:

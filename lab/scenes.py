@@ -5,19 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from lab import flow_table, registry, sites
 from lab.events import EventReader
 from lab.namespaces import LabError
 from lab.network import CHECKOUT
-from lab.programs import Finished, client, how_to_install, missing
-from lab.tls_client import Offer, alert_of, open_tls
+from lab.tls_client import Offer
 
 if TYPE_CHECKING:
-    from lab.gateway import Gateway
-    from lab.stage import Stage
+    from lab.play import Play
     from lab.tls_client import TlsClient
 
 SHIPPED: Final = CHECKOUT / "policies" / "lab.yaml"
@@ -36,61 +33,6 @@ _MONITOR: Final = "lab.ods.opinsights.azure.com"
 _CALL: Final = ("curl", "-sS", "--max-time", "10")
 _PROBE_PAUSE_S: Final = 0.002
 _ENFORCED_WITHIN_S: Final = 5.0
-_TARGET_MS: Final = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Play:
-    """What every scene needs."""
-
-    stage: Stage
-    gateway: Gateway
-    policy: str
-
-    def run(self, *argv: str, stdin: str = "", shown: tuple[str, ...] = ()) -> Finished:
-        """Run a client in the spoke, showing the command and what it said."""
-        self.stage.command(shown or argv)
-        lab = self.gateway.lab
-        done = client(lab.net.spoke, *argv, stdin=stdin, environment=lab.trust)
-        self.stage.said(done.text)
-        return done
-
-    def has(self, *programs: str) -> bool:
-        """Whether these programs are there; where not, the audience is told."""
-        lacking = missing(*programs)
-        if lacking:
-            self.stage.skip(" and ".join(lacking), f"not installed ({how_to_install(lacking)})")
-        return not lacking
-
-    def expect(self, action: str, reason: str, *, skip: int, **fields: Any) -> None:
-        """Check that the gateway recorded this, and say it in a sentence."""
-        try:
-            record = self.gateway.record(skip=skip, action=action, reason=reason, **fields)
-        except TimeoutError as error:
-            self.stage.check(False, f"{action} ({reason}) in the flow log", str(error))
-            return
-        self.stage.check(True, sentence(record))
-
-    def tls(self, address: str, offer: Offer) -> TlsClient:
-        """A connection from the spoke with the ClientHello sent."""
-        lab = self.gateway.lab
-        return open_tls(lab.net.spoke.connect(address, 443), offer, lab.authority.ca_file)
-
-    def is_allowed(self, name: str) -> bool:
-        """Whether a name gets through at this moment: a ClientHello is answered by a server."""
-        with self.tls(sites.addresses_of(name)[0], Offer(name)) as probe:
-            return alert_of(probe.connection.recv(4096)) is None
-
-
-def sentence(record: dict[str, Any]) -> str:
-    """A flow record in words."""
-    what = record["name"] or f"{record['dst_ip']}:{record['dst_port']}"
-    if record["action"] == "allow":
-        carried = f", ALPN {' '.join(record['alpn'])} untouched" if record["alpn"] else ""
-        return f"allowed: {what} by {record['rule']}{carried}, dialled {record['dialled_ip']}"
-    by = f" by {record['rule']}" if record["rule"] else ""
-    note = f"; note: {record['note']}" if record["note"] else ""
-    return f"refused: {what}, reason {record['reason']}{by}{note}"
 
 
 def names(play: Play) -> None:
@@ -210,7 +152,9 @@ def policy_edit(play: Play) -> None:
             github.handshake()
             started = gateway.write_policy(play.policy)
             revoked_ms = _closed_after(github, started)
-        _report(play, "github.com is refused again", _enforced(play, False, started))
+        _report(
+            play, "github.com is refused again", _enforced(play, allowed=False, started=started)
+        )
         _report(play, "the open flow to github.com was closed (revoked)", revoked_ms)
         tunnel.send(b"still here?")
         play.stage.check(tunnel.read(64) == b"still here?", "the tunnel never noticed")
@@ -263,19 +207,18 @@ ALL: Final = (names, api_server, konnectivity, image_pull, policy_edit, explicit
 
 def _report(play: Play, claim: str, elapsed_ms: float | None) -> None:
     if elapsed_ms is None:
-        play.stage.check(False, claim, "not within 5 s of the write")
-        return
-    text = f"{claim} {elapsed_ms:.0f} ms after the file was written"
-    play.stage.check(True, text)
+        play.stage.check(False, claim, f"not within {_ENFORCED_WITHIN_S:.0f} s of the write")
+    else:
+        play.stage.check(True, f"{claim} {elapsed_ms:.0f} ms after the file was written")
 
 
-def _enforced(play: Play, allowed: bool, started: float) -> float | None:
-    """Milliseconds from ``started`` until github.com is judged anew."""
-    while (elapsed := time.monotonic() - started) < _ENFORCED_WITHIN_S:
+def _enforced(play: Play, *, allowed: bool, started: float) -> float | None:
+    """Milliseconds from ``started`` until github.com is judged anew; ``None`` where it is not."""
+    while time.monotonic() - started < _ENFORCED_WITHIN_S:
         if play.is_allowed("github.com") is allowed:
             return 1000 * (time.monotonic() - started)
         time.sleep(_PROBE_PAUSE_S)
-    return None if elapsed else 0.0
+    return None
 
 
 def _closed_after(held: TlsClient, started: float) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -33,7 +33,7 @@ class Connection:
     sni: str | None = None
     alpn: str | None = None
     client_certificate: str | None = None
-    requests: int = field(default=0)
+    requests: int = 0
 
     def facts(self) -> dict[str, Any]:
         """For JSON."""
