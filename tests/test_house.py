@@ -142,7 +142,6 @@ _TESTED_IN: Final = {
     "policy/include.py": "policy/test_load.py",
     "policy/near_miss.py": "policy/test_explain.py",
     "policy/near_name.py": "policy/test_explain.py",
-    "policy/networks.py": "policy/test_load.py",
     "policy/problems.py": "policy/test_document.py",
     "policy/program.py": "policy/test_ruleset.py",
     "policy/references.py": "policy/test_load.py",
