@@ -76,7 +76,7 @@ class Engine:
         self._relay = relay = Relay(reactor, flows, ledger, context.counters)
         self._refuser = refuser = Refuser(context, reactor, timers, flows, ledger)
         self._dialler = dialler = Dialler(context, reactor, timers)
-        self._revoker = revoker = Revoker(context, flows, ledger)
+        self._revoker = revoker = Revoker(context, reactor, flows, ledger)
         tunnels = Tunnels(context, reactor, flows, ledger, dialler, relay, refuser, revoker)
         self._https = https = HttpFlows(
             context, reactor, timers, flows, ledger, dialler, relay, refuser

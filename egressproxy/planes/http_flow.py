@@ -24,6 +24,8 @@ from egressproxy.policy.verdict import Flow as Facts
 from egressproxy.ports import Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from egressproxy.planes.context import EngineContext
     from egressproxy.planes.dial import Dialler
     from egressproxy.planes.flow import Flow
@@ -143,6 +145,10 @@ class HttpFlows:
         """Nothing moved for ``idle_timeout_s``."""
         self._abort(flow, CloseReason.IDLE)
 
+    def upstreams(self, flow: Flow) -> Iterable[Attempt]:
+        """The connected upstreams of a flow."""
+        return flow.work.legs.values() if isinstance(flow.work, HttpWork) else ()
+
     def drain(self, flow: Flow) -> None:
         """Close after the exchange under way."""
         work = flow.work
@@ -248,7 +254,8 @@ class HttpFlows:
             if not (self._read_upstream(work) or self._read_client(work)):
                 self._time(work)
                 return
-        self._reactor.again(flow.client, self._turn)
+        if flow.stage is Stage.HTTP:
+            self._reactor.again(flow.client, self._turn)
 
     def _turn(self, leg: Leg) -> None:
         if isinstance(leg.flow.work, HttpWork):

@@ -71,6 +71,8 @@ class IdleSweep:
         if flow.stage is Stage.RELAY:
             self._look_at_relay(flow)
         elif flow.stage is Stage.HTTP:
+            for upstream in self._https.upstreams(flow):
+                self._keep_alive(upstream)
             if self._reactor.now - flow.touched >= self._idle_s:
                 self._https.idle(flow)
         elif (  # an answer that the client does not read
@@ -88,9 +90,13 @@ class IdleSweep:
             return
         self._ledger.account(flow)
         upstream = flow.upstream
-        if isinstance(upstream, Attempt) and not upstream.kept_alive:
-            upstream.kept_alive = True
-            keep_alive(upstream.sock, self._keepalive_s)
+        if isinstance(upstream, Attempt):
+            self._keep_alive(upstream)
         if upstream is not None and idle_s >= 1:
             self._relay.rest(upstream)
             self._relay.rest(flow.client)
+
+    def _keep_alive(self, upstream: Attempt) -> None:
+        if not upstream.kept_alive:
+            upstream.kept_alive = True
+            keep_alive(upstream.sock, self._keepalive_s)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from egressproxy.planes.flow import Stage
+from egressproxy.planes.flow import Leg, Stage
 from egressproxy.planes.http_commands import CloseReason
 from egressproxy.policy.rules import OnReload
 from egressproxy.policy.verdict import Action, Reason, Verdict
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from egressproxy.planes.flow import Flow
     from egressproxy.planes.flows import Flows
     from egressproxy.planes.ledger import Ledger
+    from egressproxy.planes.reactor import Reactor
 
-_SLICE: Final = 100
+_SLICE: Final = 256
+"""Places of the reactor's table that one turn looks at: about a millisecond."""
 
 
 @dataclass(slots=True)
@@ -45,38 +47,45 @@ class SwapReport:
 class Revoker:
     """Judges open flows again."""
 
-    def __init__(self, context: EngineContext, flows: Flows, ledger: Ledger) -> None:
+    def __init__(
+        self, context: EngineContext, reactor: Reactor, flows: Flows, ledger: Ledger
+    ) -> None:
         self._context = context
+        self._reactor = reactor
         self._flows = flows
         self._ledger = ledger
-        self._queue: list[Flow] = []
+        self._place = 0
         self._report = SwapReport(0, done=True)
         self.revoke_http: Callable[[Flow], bool] = _is_allowed
 
     @property
     def is_busy(self) -> bool:
         """Whether flows wait for their judgement."""
-        return bool(self._queue)
+        return not self._report.done
 
     def swap(self, ruleset: Judge) -> SwapReport:
         """Commit: every flow from now on is judged by ``ruleset``; overtakes a swap under way."""
         self._report.done = True
         self._context.ruleset = ruleset
-        self._queue = list(self._flows.open())
-        self._report = SwapReport(len(self._queue), done=not self._queue)
+        self._place = 0
+        self._report = SwapReport(self._flows.active, done=not self._flows.active)
         return self._report
 
     def turn(self) -> None:
         """Judge a slice."""
-        queue, report = self._queue, self._report
-        for flow in queue[-_SLICE:]:
-            report.judged += 1
-            if flow.stage is Stage.RELAY:
-                self.stands(flow)
-            elif flow.stage is Stage.HTTP and not self.revoke_http(flow):
-                report.closed += 1
-        del queue[-_SLICE:]
-        report.done = not queue
+        table, place = self._reactor.table, self._place
+        self._place = place + _SLICE
+        for entry in table[place : self._place]:
+            if isinstance(entry, Leg) and entry.watched and entry is entry.flow.client:
+                self._reactor.call(entry.flow, self._judge, entry.flow)
+        self._report.done = self._place >= len(table)
+
+    def _judge(self, flow: Flow) -> None:
+        self._report.judged += 1
+        if flow.stage is Stage.RELAY:
+            self.stands(flow)
+        elif flow.stage is Stage.HTTP and not self.revoke_http(flow):
+            self._report.closed += 1
 
     def stands(self, flow: Flow) -> bool:
         """Whether a judged flow may go on under the ruleset of now; closes it where it may not."""
