@@ -43,13 +43,13 @@ def redirected_destination(sock: RawSocket) -> Endpoint | None:
     try:
         if sock.family == socket.AF_INET6 and "." not in sock.getsockname()[0]:
             raw = sock.getsockopt(socket.IPPROTO_IPV6, IP6T_SO_ORIGINAL_DST, _SOCKADDR_IN6)
-            address = socket.inet_ntop(socket.AF_INET6, raw[8:24])
+            address = plain_address(socket.inet_ntop(socket.AF_INET6, raw[8:24]))
         else:
             raw = sock.getsockopt(socket.IPPROTO_IP, SO_ORIGINAL_DST, _SOCKADDR_IN)
             address = socket.inet_ntoa(raw[4:8])
     except OSError:
         return None
-    return Endpoint(plain_address(address), raw[2] << 8 | raw[3])
+    return Endpoint(address, raw[2] << 8 | raw[3])
 
 
 def local_destination(sock: RawSocket) -> Endpoint | None:

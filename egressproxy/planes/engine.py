@@ -129,7 +129,7 @@ class Engine:
         self._acceptor.tick()
         if self._drain_ends is not None and now >= self._drain_ends:
             self._cut()
-        self._ledger.flush()
+        self._flush()
         reactor.settle()
 
     def swap(self, ruleset: Judge) -> SwapReport:
@@ -158,7 +158,7 @@ class Engine:
         """Cut every flow and let go of everything but the listeners."""
         self._acceptor.stop()
         self._cut()
-        self._ledger.flush()
+        self._flush()
         self._reactor.close()
 
     def flows(self) -> Iterator[FlowFacts]:
@@ -171,6 +171,10 @@ class Engine:
             if flow.stage is Stage.HTTP:
                 self._reactor.call(flow, self._https.cut, flow)
             self._flows.end(flow, CloseReason.DRAINED, reset=True)
+
+    def _flush(self) -> None:
+        self._ledger.flush()
+        self._flows.flush()
 
     def _facts(self, flow: Flow) -> FlowFacts:
         now = self._reactor.now

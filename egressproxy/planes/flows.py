@@ -10,6 +10,7 @@ from __future__ import annotations
 from socket import SOCK_STREAM, SocketType
 from typing import TYPE_CHECKING
 
+from egressproxy.observe.record import Plane
 from egressproxy.planes.flow import Flow, Leg, Stage
 from egressproxy.planes.http_commands import CloseReason
 from egressproxy.planes.reactor import nothing
@@ -18,7 +19,6 @@ from egressproxy.policy.verdict import Action, Pass, Reason, Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from egressproxy.observe.record import Plane
     from egressproxy.planes.context import EngineContext
     from egressproxy.planes.ledger import Ledger
     from egressproxy.planes.limits import Source
@@ -32,7 +32,10 @@ class Flows:
 
     def __init__(self, context: EngineContext, reactor: Reactor, ledger: Ledger) -> None:
         self.active = 0
+        self._explicit = 0
+        self._told = {Plane.EXPLICIT: 0, Plane.TRANSPARENT: 0}
         self._limits = context.limits
+        self._counters = context.counters
         self._reactor = reactor
         self._ledger = ledger
         self._number = 0
@@ -50,7 +53,8 @@ class Flows:
         flow = Flow(self._number, plane, source, src_port, self._reactor.now)
         flow.client = Leg(sock, flow, nothing, waits=False)
         self.active += 1
-        self._ledger.change_active(plane, 1)
+        if plane is Plane.EXPLICIT:
+            self._explicit += 1
         return flow
 
     def end(self, flow: Flow, why: CloseReason, *, reset: bool = False) -> None:
@@ -73,9 +77,8 @@ class Flows:
             reactor.drop(flow.upstream, reset=reset)
             flow.upstream = None
         del flow.client  # the leg points to the flow: no cycle may stay
-        self.active -= 1
         self._limits.release(flow.source)
-        self._ledger.change_active(flow.plane, -1)
+        self._forget(flow)
 
     def turn_away(self, flow: Flow, verdict: Verdict) -> None:
         """Refuse at the door a flow that no limit has admitted: a RST, and nothing is read."""
@@ -84,14 +87,26 @@ class Flows:
         flow.stage = Stage.CLOSED
         self._reactor.drop(flow.client, reset=True)
         del flow.client
-        self.active -= 1
-        self._ledger.change_active(flow.plane, -1)
+        self._forget(flow)
+
+    def flush(self) -> None:
+        """Tell the metrics how many flows there are since the last tick."""
+        now = {Plane.EXPLICIT: self._explicit, Plane.TRANSPARENT: self.active - self._explicit}
+        for plane, flows in now.items():
+            if flows != self._told[plane]:
+                self._counters.active(plane, flows - self._told[plane])
+        self._told = now
 
     def open(self) -> Iterator[Flow]:
         """Every open flow, in no order; nothing may begin or end meanwhile."""
         for entry in self._reactor.table:
             if isinstance(entry, Leg) and entry is entry.flow.client:
                 yield entry.flow
+
+    def _forget(self, flow: Flow) -> None:
+        self.active -= 1
+        if flow.plane is Plane.EXPLICIT:
+            self._explicit -= 1
 
     def _crashed(self, flow: Flow) -> None:
         if flow.stage is not Stage.CLOSED:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from egressproxy.observe.record import FlowRecord, NameSource, Plane
+from egressproxy.observe.record import FlowRecord, NameSource
 from egressproxy.planes.context import AllowRecords
 from egressproxy.policy.verdict import Action, Reason, Verdict
 from egressproxy.ports import Protocol
@@ -40,29 +40,15 @@ class Ledger:
         self._allows = context.options.allow_records
         self._sample_every = max(1, context.options.sample_every)
         self._sampled = 0
-        self._up = self._down = self._explicit = self._transparent = 0
+        self._up = self._down = 0
         # Unique over restarts: a worker does not start twice in a millisecond.
         self._prefix = f"{context.options.worker}-{int(context.wall_clock() * 1000):x}-"
 
-    def change_active(self, plane: Plane, by: int) -> None:
-        """Flows that began or ended; told to the metrics with the next ``flush``."""
-        if plane is Plane.EXPLICIT:
-            self._explicit += by
-        else:
-            self._transparent += by
-
     def flush(self) -> None:
-        """Tell the metrics what was added up since the last tick."""
-        counters = self._counters
+        """Tell the metrics which bytes were added up since the last tick."""
         if self._up or self._down:
-            counters.bytes_moved(self._up, self._down)
+            self._counters.bytes_moved(self._up, self._down)
             self._up = self._down = 0
-        if self._explicit:
-            counters.active(Plane.EXPLICIT, self._explicit)
-            self._explicit = 0
-        if self._transparent:
-            counters.active(Plane.TRANSPARENT, self._transparent)
-            self._transparent = 0
 
     def judge(self, flow: Flow, facts: Facts, decide: Callable[[Facts, float], Verdict]) -> Verdict:
         """Ask a ruleset, and time it now and then."""
