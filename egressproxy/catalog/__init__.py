@@ -5,6 +5,7 @@ from egressproxy.catalog.loader import load_catalog
 from egressproxy.catalog.model import CLOUDS, Catalog, ExpandedRow, Kind, Requirement, Row
 from egressproxy.catalog.notes import Notes, note
 from egressproxy.catalog.parameters import PARAMETERS, Parameter
+from egressproxy.catalog.samples import Sample, samples
 from egressproxy.catalog.templates import parameters_of
 
 __all__ = [
@@ -17,8 +18,10 @@ __all__ = [
     "Parameter",
     "Requirement",
     "Row",
+    "Sample",
     "expand",
     "load_catalog",
     "note",
     "parameters_of",
+    "samples",
 ]

@@ -1,4 +1,4 @@
-"""``egressproxy catalog list|show``: the documented requirements, readable or as JSON.
+"""``egressproxy catalog list|show|names``: the documented requirements, readable or as JSON.
 
 Without ``--set`` and ``--via``, ``show`` gives the catalog's page: every alternative, templates
 unfilled. With either it gives what a policy that lists the requirement so would allow.
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from egressproxy.catalog import CLOUDS, expand, load_catalog
+from egressproxy.catalog import CLOUDS, PARAMETERS, expand, load_catalog, samples
 from egressproxy.cli.catalog_page import Line, print_list, print_page, summary
-from egressproxy.errors import CatalogError
+from egressproxy.errors import CatalogError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +23,12 @@ egressproxy catalog show aks/core
 egressproxy catalog show aks/core --cloud AzureCloud --set location=japaneast
 egressproxy catalog show aks/tunnel --cloud AzureCloud --via service-tag --set location=japaneast
 egressproxy catalog show acr --cloud AzureCloud --set registry=myregistry
+"""
+
+NAMES_EXAMPLES: Final = """\b
+egressproxy catalog names --cloud AzureCloud |
+  egressproxy check --batch --policy policy.yaml
+egressproxy catalog names aks/core acr --cloud AzureChinaCloud --set location=chinaeast2
 """
 
 
@@ -79,6 +85,27 @@ def show(
         click.echo(json.dumps(page, indent=2, ensure_ascii=False))
     else:
         print_page(found, cloud, lines, is_filled=is_filled)
+
+
+@command.command(epilog=NAMES_EXAMPLES)
+@click.argument("requirements", nargs=-1, metavar="[REQUIREMENT]...")
+@click.option("--cloud", type=click.Choice(CLOUDS), required=True, help="Of this cloud.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Fill in a parameter.")
+def names(requirements: tuple[str, ...], cloud: str, settings: tuple[str, ...]) -> None:
+    """Print every name of the catalog with its port, for check --batch.
+
+    All alternatives count, and the names that only explain a deny. A label "sample" stands for a
+    wildcard's star, the catalog's examples for parameters that are not set.
+    """
+    catalog = load_catalog()
+    found = [catalog.requirement(one) for one in requirements] or catalog.requirements
+    parameters = _assignments(settings)
+    if unknown := [name for name in parameters if name not in PARAMETERS]:
+        raise CatalogError(
+            f"there is no parameter {unknown[0]!r}", hint=nearest(unknown[0], PARAMETERS)
+        )
+    for sample in samples((row for one in found for row in one.rows_of(cloud)), parameters):
+        click.echo(f"{sample.name} {sample.port}")
 
 
 def _assignments(settings: Iterable[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ import click
 
 from egressproxy.cli.explanation_page import as_json, facts, page
 from egressproxy.cli.main import EXIT_ALLOW, EXIT_DENY, forget_stdout
-from egressproxy.cli.target import TargetError, read_flow, split_port
+from egressproxy.cli.target import TargetError, read_flow, split_item, split_port
 from egressproxy.errors import EgressproxyError
 from egressproxy.policy.compile import compile_policy
 from egressproxy.policy.explain import explain
@@ -34,6 +34,7 @@ egressproxy check github.com --policy policy.yaml
 egressproxy check 20.1.2.3:443 --policy policy.yaml --from 10.240.0.4
 egressproxy check ntp.ubuntu.com:123 --protocol udp --policy policy.yaml --json
 echo "mcr.microsoft.com 443" | egressproxy check --batch --policy policy.yaml
+egressproxy catalog names --cloud AzureCloud | egressproxy check --batch --policy policy.yaml
 """
 
 
@@ -75,7 +76,8 @@ def _moment(_context: click.Context, _parameter: click.Parameter, text: str | No
 @click.option(
     "--batch",
     is_flag=True,
-    help="Read lines 'name port [source]' from stdin, write one JSON object each. Ends with 0.",
+    help="Read lines 'name port [source]' from stdin, write one JSON object each. Ends with 0."
+    " A port is a number, or as in policies: https, udp:123.",
 )
 def command(
     target: str | None,
@@ -123,8 +125,8 @@ def judge_lines(
             words = _words(line)
             if not words:
                 continue
-            name, port, src = (*words, source)[:3]
-            flow = read_flow(name, port, protocol, src)
+            name, item, src = (*words, source)[:3]
+            flow = read_flow(name, *split_item(item, protocol), src)
         except EgressproxyError as error:
             yield json.dumps({"line": number, "error": str(error)})
             continue

@@ -8,7 +8,7 @@ from egressproxy.errors import EgressproxyError, PortError
 from egressproxy.names import DnsName, is_ip_literal
 from egressproxy.policy.address import pack_address
 from egressproxy.policy.verdict import Flow, Reason
-from egressproxy.ports import MAX_PORT, Protocol
+from egressproxy.ports import MAX_PORT, Protocol, parse_ports
 
 _DEFAULT_PORTS: Final = {Protocol.TLS: 443, Protocol.HTTP: 80}
 _NAMELESS: Final = {Protocol.TLS: Reason.NO_SNI, Protocol.HTTP: Reason.IP_LITERAL}
@@ -45,6 +45,20 @@ def read_flow(target: str, port: str | None, protocol: Protocol | None, source: 
     if address:
         return Flow(protocol, source, number, dst=address, fault=_NAMELESS.get(protocol))
     return Flow(protocol, source, number, DnsName(target))
+
+
+def split_item(text: str, protocol: Protocol | None) -> tuple[str, Protocol | None]:
+    """A port as it stands in policies (``https``, ``udp:123``) or alone; the protocol with it.
+
+    Raises:
+        EgressproxyError: neither, or more than one port.
+    """
+    if text[:1].isdigit():
+        return text, protocol
+    span = parse_ports(text)
+    if span.first != span.last:
+        raise PortError(f"{text!r} is more than one port", hint=f"{span.protocol}:{span.first}")
+    return str(span.first), span.protocol
 
 
 def split_port(text: str) -> tuple[str, str | None]:

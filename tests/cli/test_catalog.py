@@ -143,3 +143,25 @@ def test_no_control_codes_and_no_trailing_spaces_in_a_pipe() -> None:
     page = run(*SHOW_CORE)
     assert "\x1b" not in page
     assert not any(line.endswith(" ") for line in page.splitlines())
+
+
+def test_names_are_lines_for_check_batch() -> None:
+    result = CliRunner().invoke(
+        command,
+        ["names", "acr", "aks/ntp", "--cloud", "AzureChinaCloud", "--set", "registry=mine1"],
+    )
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        "mine1.azurecr.cn tls:443",
+        "azurecr.cn tls:443",
+        "sample.blob.core.chinacloudapi.cn tls:443",
+        "mine1.eastus.data.azurecr.cn tls:443",
+        "mine1.westus.data.azurecr.cn tls:443",
+        "ntp.ubuntu.com udp:123",
+    ]
+
+
+def test_names_with_an_unknown_parameter() -> None:
+    result = CliRunner().invoke(command, ["names", "--cloud", "AzureCloud", "--set", "lokation=x"])
+    assert isinstance(result.exception, CatalogError)
+    assert result.exception.hint == "did you mean location?"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egressproxy.cli.target import read_flow, split_port
+from egressproxy.cli.target import read_flow, split_item, split_port
 from egressproxy.errors import EgressproxyError
 from egressproxy.names import DnsName
 from egressproxy.policy.verdict import Flow, Reason
@@ -62,3 +62,27 @@ def test_any_text_is_read_or_complained_about(text: str, source: str) -> None:
     except EgressproxyError:
         return
     assert found.name or found.dst
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("443", ("443", None)),
+        ("0", ("0", None)),  # read_flow says that it is none
+        ("https", ("443", TLS)),
+        ("http:8080", ("8080", HTTP)),
+        ("udp:123", ("123", UDP)),
+    ],
+)
+def test_ports_as_policies_write_them(text: str, expected: tuple[str, Protocol | None]) -> None:
+    assert split_item(text, None) == expected
+    assert split_item(text, TCP) == (expected[0], expected[1] or TCP)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("tcp:1-2", "'tcp:1-2' is more than one port"), ("sctp:1", "'sctp:1' is not a port item")],
+)
+def test_no_one_port(text: str, complaint: str) -> None:
+    with pytest.raises(EgressproxyError, match=complaint):
+        split_item(text, None)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from click.testing import CliRunner
 
 from egressproxy.catalog import CLOUDS, load_catalog
+from egressproxy.cli.main import cli
 from egressproxy.names import DnsName
 from egressproxy.policy.compile import compile_policy
 from egressproxy.policy.load import load_policy
@@ -37,11 +40,17 @@ requirements:
 
 
 @pytest.fixture(params=CLOUDS)
-def policy(request: pytest.FixtureRequest, tmp_path: Path) -> Policy:
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A policy that lists every requirement of a cloud."""
     found = [one.id for one in load_catalog().requirements if request.param in one.clouds]
     lines = [f"  - {OPTIONS.get(one, one)}\n" for one in found]
-    path = tmp_path / "policy.yaml"
+    path = tmp_path / f"{request.param}.yaml"
     path.write_text(HEAD.format(cloud=request.param) + "".join(lines))
+    return path
+
+
+@pytest.fixture
+def policy(path: Path) -> Policy:
     return load_policy(path)
 
 
@@ -90,3 +99,25 @@ def test_each_address_is_allowed_by_the_network_pass(policy: Policy) -> None:
 def test_names_that_the_whole_catalog_does_not_allow(policy: Policy, name: str) -> None:
     flow = Flow(Protocol.TLS, SRC, 443, name=DnsName(name))
     assert compile_policy(policy).decide(flow, NOW).reason is Reason.DEFAULT_DENY
+
+
+def test_check_batch_over_every_name(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``catalog names | check --batch``: all is allowed but the names that only explain a deny."""
+    cloud = path.stem
+    extra = "  - acr: {registry: myregistry}\n"
+    if cloud == "AzureCloud":
+        regional = "registry: myregistry, regions: [eastus, westus], regional_endpoints: true"
+        extra += f"  - acr: {{{regional}}}\n"
+    path.write_text(path.read_text() + extra)
+    run = CliRunner()
+    asked = run.invoke(cli, ["catalog", "names", "--cloud", cloud, "--set", "location=japaneast"])
+    assert (asked.exit_code, len(asked.output.splitlines()) > 40) == (0, True)
+    told = run.invoke(cli, ["check", "--batch", "--policy", str(path)], input=asked.output)
+    answers = [json.loads(line) for line in told.output.splitlines()]
+    assert [f"{one['name']} {one['protocol']}:{one['port']}" for one in answers] == (
+        asked.output.splitlines()
+    )
+    denied = {one["name"]: one["note"] for one in answers if one["action"] != "allow"}
+    assert set(denied) == {one for one in denied if one.startswith(("md-sample.", "umsasample."))}
+    if cloud == "AzureCloud":
+        assert denied["md-sample.blob.storage.azure.net"] == "harmless"
