@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from egressproxy.names import DnsName
@@ -130,6 +131,42 @@ def test_agrees_with_the_plain_judge(found: Policy, flows: list[Flow], now: floa
         assert ruleset.decide(one, now) == plain_decide(found, one, now)
         assert ruleset.decide_network(one, now) == plain_network(found, one, now)
         assert ruleset.decide_application(one, now) == plain_application(found, one, now)
+
+
+CROWDS = st.builds(
+    numbered,
+    st.lists(
+        st.builds(
+            rule,
+            st.just("r"),
+            st.sampled_from(["*.a.test", "x.a.test"]),
+            ports=PORTS,
+            action=st.sampled_from([ALLOW, DENY]),
+            sources=st.one_of(st.none(), NETWORKS),
+            networks=NETWORKS,
+        ),
+        min_size=4,
+        max_size=12,
+    ),
+    audit_until=st.none(),
+)
+EVERY_QUESTION = [
+    Flow(protocol, src, port, DnsName(name), dst, connect)
+    for name in ("x.a.test", "y.a.test", "none.test")
+    for connect in (None, DnsName("x.a.test"))
+    for src in ("10.0.0.1", "10.0.1.1", "192.0.2.1", "2001:db8::1")
+    for dst in (None, "10.0.0.2", "10.9.9.9", "2001:db8:1::1")
+    for protocol, port in ((TLS, 443), (TLS, 8443), (HTTP, 80), (TCP, 443), (TCP, 80), (UDP, 443))
+]
+
+
+@settings(max_examples=30, phases=(Phase.generate,))  # shrinking so many questions takes minutes
+@given(CROWDS, st.integers(0, 99))
+def test_no_answer_is_remembered_for_another_question(found: Policy, seed: int) -> None:
+    """Many rules name one thing, and differ in all else that a memo's key must hold."""
+    ruleset = compile_policy(found)
+    for one in random.Random(seed).sample(EVERY_QUESTION, len(EVERY_QUESTION)):
+        assert ruleset.decide(one, NOON) == plain_decide(found, one, NOON)
 
 
 @given(POLICIES, FLOWS, st.lists(MOMENTS, min_size=2, max_size=5))
