@@ -12,12 +12,12 @@ import pytest
 from egressproxy.planes.context import AllowRecords, EngineOptions, ListenerKind
 from egressproxy.policy.rules import Mode, Refusal, SniCheck
 from egressproxy.policy.verdict import Action, Reason
-from tests.planes.conftest import SERVER, World, rule, ruleset
+from tests.planes.world import SERVER, World, rule, ruleset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.planes.conftest import Peer
+    from tests.planes.world import Peer
 
     Worlds = Callable[..., World]
 
