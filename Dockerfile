@@ -30,7 +30,7 @@ ENV PATH=/opt/egressproxy/bin:$PATH \
     PYTHONPATH=/opt/egressproxy/lib/python3.13/site-packages \
     PYTHONUNBUFFERED=1
 USER egressproxy
-EXPOSE 3128 9090
+EXPOSE 3128
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 \
   CMD ["/usr/local/bin/python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9090/healthz', timeout=2)"]

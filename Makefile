@@ -6,10 +6,12 @@ ORACLE := .venv-oracle
 export PATH := $(PATH):/usr/sbin:/sbin:/usr/local/go/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench lock golden clean
+.PHONY: help venv demo test lint format bench lock golden clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(VENV)/ready ## .venv with the egressproxy command, to try things in
 
 demo: $(VENV)/ready ## a hub-and-spoke network on this machine: real clients, allowed and refused
 	@tools/setup-debian demo

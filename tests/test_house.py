@@ -77,12 +77,6 @@ def _name(requirement: str) -> str:
 
 
 _IMPORTED_AS: Final = {"prometheus-client": "prometheus_client", "pyyaml": "yaml"}
-_NOT_IMPORTED: Final = {
-    "dnspython": "the DNS proxy's messages; the lab's DNS server uses it today",
-    "jinja2": "the review pages",
-}
-"""Run-time dependencies that wait for their feature; shrinks to nothing."""
-
 
 def test_dependencies_are_what_the_package_imports() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -93,8 +87,7 @@ def test_dependencies_are_what_the_package_imports() -> None:
         for name in _imports(path)
         if name not in sys.stdlib_module_names and name != "egressproxy"
     }
-    assert imported <= declared
-    assert declared - imported == _NOT_IMPORTED.keys()
+    assert imported == declared
 
 
 def _imports(path: Path) -> set[str]:

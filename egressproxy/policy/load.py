@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egressproxy.policy.digest import digest
 from egressproxy.policy.files import Folder
@@ -20,17 +20,23 @@ if TYPE_CHECKING:
     from egressproxy.policy.document import Document
     from egressproxy.policy.rules import Rule
 
+FILE_NAME: Final = "policy.yaml"
+"""The root file of a folder."""
+
 
 def load_policy(path: Path, *, allow_outside: bool = False) -> Policy:
     """Read a policy with its includes, lists, service tags and requirements.
 
     Args:
-        path: the root file; what it names must be in its folder or below.
+        path: the root file, or a folder (a mounted ConfigMap) that has it as ``policy.yaml``; what
+            it names must be in its folder or below.
         allow_outside: files elsewhere may be named too.
 
     Raises:
         PolicyError: with every problem, in order of file, line and column.
     """
+    if path.is_dir():
+        path = path / FILE_NAME
     problems = Problems()
     try:
         policy = _load(path, Folder(path.parent, allow_outside), problems)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from egressproxy.policy.compile import compile_policy
 from egressproxy.policy.load import load_policy
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from egressproxy.policy.rules import Policy
     from egressproxy.policy.ruleset import Ruleset
-
-FILE_NAME: Final = "policy.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +59,7 @@ def load_generation(path: Path, number: int, *, allow_outside: bool) -> Generati
         PolicyError: every problem of the policy.
     """
     read_at_ns = time.time_ns()
-    file = path / FILE_NAME if path.is_dir() else path
-    policy = load_policy(file, allow_outside=allow_outside)
+    policy = load_policy(path, allow_outside=allow_outside)
     return _pack(policy, compile_policy(policy), number, read_at_ns)
 
 

@@ -556,3 +556,10 @@ def test_any_bytes_give_a_policy_error(tmp_path: Path, data: bytes) -> None:
     root.write_bytes(data)
     with pytest.raises(PolicyError):
         load_policy(root)
+
+
+def test_a_folder_is_its_policy_yaml(tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text("version: 1\ncloud: AzureCloud\nrules: []\n")
+    policy = load_policy(tmp_path)
+    assert [path.name for path in policy.files] == ["policy.yaml"]
+    assert policy.digest == load_policy(tmp_path / "policy.yaml").digest
