@@ -60,11 +60,10 @@ class TableTooLargeError(EgressproxyError):
 class TableLayout:
     """Where in a buffer the parts of a table are; octets from the buffer's start.
 
-    ``slots`` and ``extra_slots`` are powers of two, ``extra_slots`` may be 0. Both slot arrays
-    start on an 8-octet boundary.
+    ``slots`` and ``extra_slots`` are powers of two, ``extra_slots`` may be 0. The slots are
+    at its start; both slot arrays begin on an 8-octet boundary.
     """
 
-    slots_at: int
     slots: int
     extra_at: int
     extra_slots: int
@@ -98,7 +97,6 @@ def build_table(keys: Sequence[bytes], values: Iterable[int]) -> tuple[bytes, Ta
     extra_at = len(slots) * _SLOT
     records_at = extra_at + len(extra) * _SLOT
     return buffer, TableLayout(
-        slots_at=0,
         slots=len(slots),
         extra_at=extra_at,
         extra_slots=len(extra),
@@ -163,7 +161,7 @@ class Table:
         view = memoryview(buffer)  # type: ignore[arg-type]  # bytes or mmap
         self.buffer = buffer
         self.layout = layout
-        self._slots = view[layout.slots_at : layout.slots_at + layout.slots * _SLOT].cast("Q")
+        self._slots = view[: layout.slots * _SLOT].cast("Q")
         self._extra = view[layout.extra_at : layout.extra_at + layout.extra_slots * _SLOT].cast("Q")
         self._mask = layout.slots - 1
         self._extra_mask = layout.extra_slots - 1

@@ -75,6 +75,15 @@ def test_deny(policy_file: Path) -> None:
     ]
 
 
+def test_audit(policy_file: Path) -> None:
+    policy_file.write_text(POLICY + "mode: audit\n")
+    result = run(policy_file, "gist.github.com")
+    assert result.exit_code == 0
+    assert result.output.splitlines()[0] == (
+        "allow  gist.github.com  tls:443  audit: enforcing denies it, rule"
+    )
+
+
 def test_a_catalog_row_names_its_document(policy_file: Path) -> None:
     result = run(policy_file, "mcr.microsoft.com")
     assert result.exit_code == 0

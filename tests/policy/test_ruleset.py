@@ -223,3 +223,36 @@ def test_never_raises(src: str, name: str, dst: str, connect: str, port: int) ->
             assert ruleset.decide(one, now).action in (ALLOW, DENY)
             ruleset.decide_network(one, now)
             ruleset.decide_application(one, now)
+
+
+def test_the_policys_own_settings() -> None:
+    found = policy(
+        rule("a", "a.test", ports="https http tls:8443 tcp:22"),
+        digest="ab" * 32,
+        mode=Mode.AUDIT,
+        refusal=Refusal.RESET,
+        on_reload=OnReload.KEEP,
+        destination=Destination.STRICT,
+        ech=Ech.REFUSE,
+    )
+    ruleset = compile_policy(found)
+    assert ruleset.digest == found.digest
+    assert (ruleset.policy_mode, ruleset.refusal) == (found.mode, found.refusal)
+    assert (ruleset.on_reload, ruleset.destination) == (found.on_reload, found.destination)
+    assert ruleset.ech is found.ech
+    assert ruleset.application_ports() == {(TLS, 443), (HTTP, 80), (TLS, 8443)}
+
+
+def test_the_words_of_the_policy() -> None:
+    found = policy(
+        rule("a", "a.test"),
+        mode=Mode.AUDIT,
+        ech=Ech.REFUSE,
+        refusal=Refusal.DROP,
+        on_reload=OnReload.KEEP,
+        destination=Destination.STRICT,
+    )
+    ruleset = compile_policy(replace(found, digest="d"))
+    assert (ruleset.digest, ruleset.policy_mode, ruleset.ech) == ("d", Mode.AUDIT, Ech.REFUSE)
+    assert (ruleset.refusal, ruleset.on_reload) == (Refusal.DROP, OnReload.KEEP)
+    assert ruleset.destination is Destination.STRICT

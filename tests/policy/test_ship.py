@@ -127,3 +127,26 @@ def test_an_empty_policy() -> None:
 def test_shipped_again() -> None:
     with ship(big()) as first, ship(receive(first.chunks, first.fds)) as second:
         assert answers(receive(second.chunks, second.fds)) == answers(big())
+
+
+def test_a_memfd_that_cannot_be_sealed_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no seals here")
+
+    ruleset = compile_policy(policy())
+    before = open_descriptors()
+    monkeypatch.setattr("fcntl.fcntl", refuse)
+    with pytest.raises(OSError, match="no seals"):
+        ship(ruleset)
+    assert open_descriptors() == before
+
+
+def test_no_descriptor_is_left_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, size: int) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "ftruncate", full)
+    before = open_descriptors()
+    with pytest.raises(OSError, match="No space"):
+        ship(big())
+    assert open_descriptors() == before
