@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
-from egressproxy.planes.context import AllowRecords, EngineOptions
+from egressproxy.planes.context import AllowRecords, EngineOptions, ListenerKind
+from egressproxy.planes.dial import Dial
+from egressproxy.planes.flow import Flow, Leg
 from egressproxy.policy.rules import Refusal
 from egressproxy.policy.verdict import Reason
 from tests.planes.world import (
     ALLOW,
     DENY,
     ERROR,
+    ESTABLISHED,
     GATEWAY,
     NAME,
     SERVER,
     World,
     client_hello,
+    connect_request,
+    rule,
+    ruleset,
     silent_server,
     tls_world,
     tunnel,
@@ -138,3 +146,120 @@ def test_a_defect_costs_one_flow(
     assert world.outcomes() == [(ERROR, Reason.INTERNAL_ERROR, "error")]
     upstream.send(b"on")
     assert client.recv() == b"on"
+
+
+@pytest.mark.parametrize("kind", [ListenerKind.EXPLICIT, ListenerKind.TPROXY])
+def test_ipv6(worlds: Worlds, kind: ListenerKind) -> None:
+    world = worlds()
+    server = world.serve(0, "::1")
+    target = server.getsockname()[1]
+    world.resolver.names[NAME] = ("::1",)
+    hello = client_hello(NAME)
+    if kind is ListenerKind.EXPLICIT:
+        world.obey(rule("good", NAME, ports=(f"tls:{target}",)))
+        client = world.connect(world.listen(kind, "::1"), "::1", "::1")
+        client.send(connect_request(f"{NAME}:{target}"))
+        upstream = world.upstream(server)
+        assert client.recv() == ESTABLISHED
+        client.send(hello)
+    else:  # the original destination is on the listener's own port, where IPv4 has the server
+        port = world.listen(kind, "::1")
+        world.obey(rule("good", NAME, ports=(f"tls:{port}",)))
+        world.resolver.names[NAME] = (SERVER,)
+        server = world.serve(port)
+        client = world.connect(port, "::1", "::1")
+        client.send(hello)
+        upstream = world.upstream(server)
+    assert upstream.recv_exactly(len(hello)) == hello
+    assert [facts.src for facts in world.engine.flows()] == ["::1"]
+
+
+def test_what_an_operator_sees_of_an_open_flow(worlds: Worlds) -> None:
+    world, port, server = tls_world(worlds)
+    client, upstream = tunnel(world, port, server)
+    upstream.send(b"12345")
+    client.recv()
+    world.pass_time(3)
+    (facts,) = world.engine.flows()
+    assert (facts.plane, facts.stage, facts.src, facts.dst_port) == (
+        "transparent",
+        "relay",
+        GATEWAY,
+        port,
+    )
+    assert (facts.name, facts.rule, facts.dialled_ip) == (NAME, "good", SERVER)
+    assert (facts.bytes_up, facts.bytes_down) == (len(client_hello(NAME)), 5)
+    assert (facts.age_s, facts.idle_s) == (3, 3)
+
+
+def test_tunnels_lose_no_byte_over_many_reloads(worlds: Worlds) -> None:
+    world, port, server = tls_world(worlds)
+    pairs = [tunnel(world, port, server) for _ in range(40)]
+    policies = [
+        ruleset(
+            rule("good", NAME, ports=(f"tls:{port}",)), rule("x", "x.example", ports=("https",))
+        ),
+        ruleset(rule("again", NAME, ports=(f"tls:{port}",))),
+    ]
+    sent = dict.fromkeys(range(len(pairs)), b"")
+    got = dict(sent)
+    for turn in range(30):
+        report = world.engine.swap(policies[turn % 2])
+        for n, (client, upstream) in enumerate(pairs):
+            piece = os.urandom(turn * 37 + n + 1)
+            client.sock.send(piece)
+            sent[n] += piece
+            got[n] += upstream.recv()
+        world.until(lambda report=report: report.done)  # type: ignore[misc]
+        assert (report.open, report.judged, report.closed) == (40, 40, 0)
+    for n, (_, upstream) in enumerate(pairs):
+        while len(got[n]) < len(sent[n]):
+            got[n] += upstream.recv()
+    assert got == sent
+
+
+def test_one_allow_in_so_many_is_written(worlds: Worlds) -> None:
+    options = EngineOptions(allow_records=AllowRecords.SAMPLE, sample_every=3)
+    world = worlds(None, options)
+    port = world.intercept()
+    world.obey(rule("good", NAME, ports=(f"tls:{port}",)))
+    world.resolver.names[NAME] = (SERVER,)
+    server = world.serve(port)
+    for _ in range(7):
+        client, upstream = tunnel(world, port, server)
+        client.close()
+        upstream.close()
+    world.until(lambda: world.engine.active == 0)
+    assert len(world.records) == 2
+    assert world.counted(ALLOW, Reason.RULE) == 7
+    assert len({record.flow_id for record in world.records}) == 2
+
+
+def test_an_upstream_gets_its_keepalive_when_it_stays(worlds: Worlds) -> None:
+    world, port, server = tls_world(worlds)
+    tunnel(world, port, server)
+    world.pass_time(16)
+    flow = next(world.engine._flows.open())
+    assert flow.upstream is not None
+    sock = flow.upstream.sock
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+
+
+def test_the_garbage_collector_finds_nothing_of_a_flow(worlds: Worlds) -> None:
+    world, port, server = tls_world(worlds)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            client, upstream = tunnel(world, port, server)
+            client.close()
+            upstream.close()
+            denied = world.connect(port)
+            denied.send(client_hello("bad.example"))
+            denied.close()
+        world.until(lambda: world.engine.active == 0)
+        alive = [o for o in gc.get_objects() if isinstance(o, Flow | Leg | Dial)]
+    finally:
+        gc.enable()
+    assert alive == []

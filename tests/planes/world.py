@@ -106,11 +106,15 @@ class FakeResolver:
         self.names: dict[str, tuple[str, ...]] = {}
         self.slow: set[str] = set()
         self.waiting: list[tuple[str, Callable[[FakeAnswer], None]]] = []
+        self.asked: list[tuple[str, bool]] = []
 
     def cached(self, name: DnsName) -> FakeAnswer | None:
         return None if name in self.slow else self._answer(name)
 
-    def resolve(self, name: DnsName, callback: Callable[[FakeAnswer], None]) -> None:
+    def resolve(
+        self, name: DnsName, callback: Callable[[FakeAnswer], None], *, whole: bool = False
+    ) -> None:
+        self.asked.append((name, whole))
         self.waiting.append((name, callback))
 
     def deliver(self) -> None:
@@ -286,7 +290,8 @@ class World:
 
     def serve(self, port: int = 0, address: str = SERVER, backlog: int = 50) -> socket.socket:
         """A server's listener; ``upstream`` gives what the engine connects."""
-        sock = socket.create_server((address, port), backlog=backlog)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        sock = socket.create_server((address, port), family=family, backlog=backlog)
         sock.setblocking(False)
         self.sockets.append(sock)
         return sock

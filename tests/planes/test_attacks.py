@@ -1,0 +1,172 @@
+"""Hostile ends against the engine: what they cost in one turn, and that nothing of them stays."""
+
+from __future__ import annotations
+
+import select
+import socket
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from egressproxy.policy.rules import Destination
+from tests.planes.world import SERVER, World, client_hello, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.planes.world import Peer
+
+    Worlds = Callable[..., World]
+
+NAME = "good.example"
+TURN_BYTES = 16384
+
+
+def http_world(worlds: Worlds) -> tuple[World, int, socket.socket]:
+    """A transparent port on which ``NAME`` is allowed as HTTP, and its server."""
+    world = worlds()
+    port = world.intercept()
+    world.obey(rule("web", NAME, ports=(f"http:{port}",)))
+    world.resolver.names[NAME] = (SERVER,)
+    return world, port, world.serve(port)
+
+
+def take_all(peer: Peer) -> bytes:
+    """What is here now, without a turn of the engine."""
+    data = b""
+    while True:
+        try:
+            piece = peer.sock.recv(1 << 20)
+        except BlockingIOError:
+            return data
+        if not piece:
+            return data
+        data += piece
+
+
+def one_turn(world: World) -> bool:
+    """One batch of the engine; whether there was one to take."""
+    if not select.select([world.engine.fileno()], [], [], 0.01)[0]:
+        return False
+    world.engine.ready()
+    return True
+
+
+def test_tiny_chunks_of_a_request_are_read_a_little_a_turn(worlds: Worlds) -> None:
+    world, port, server = http_world(worlds)
+    client = world.connect(port)
+    client.send(f"POST / HTTP/1.1\r\nHost: {NAME}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+    upstream = world.upstream(server)
+    world.turn()
+    assert take_all(upstream).startswith(b"POST / HTTP/1.1\r\n")
+    count = 30_000
+    client.sock.send(b"1\r\nx\r\n" * count)  # all in the kernel, before a turn
+    body, most = b"", 0
+    while one_turn(world):
+        piece = take_all(upstream)
+        most = max(most, piece.count(b"x"))
+        body += piece
+    assert body.count(b"x") == count
+    assert most <= TURN_BYTES // 6 + 1  # a chunk of one byte is six on the wire
+    client.close()
+
+
+def test_tiny_chunks_of_an_answer_are_read_a_little_a_turn(worlds: Worlds) -> None:
+    world, port, server = http_world(worlds)
+    client = world.connect(port)
+    client.send(f"GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode())
+    upstream = world.upstream(server)
+    world.turn()
+    upstream.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert take_all(client).startswith(b"HTTP/1.1 200 ")
+    count = 30_000
+    upstream.sock.send(b"1\r\nx\r\n" * count)
+    body, most = b"", 0
+    while one_turn(world):
+        piece = take_all(client)
+        most = max(most, piece.count(b"x"))
+        body += piece
+    assert body.count(b"x") == count
+    assert most <= TURN_BYTES // 6 + 1
+    client.close()
+
+
+def test_a_websocket_client_that_sent_much_and_its_end_before_the_switch(worlds: Worlds) -> None:
+    world, port, server = http_world(worlds)
+    client = world.connect(port)
+    client.send(
+        f"GET / HTTP/1.1\r\nHost: {NAME}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    upstream = world.upstream(server)
+    early = bytes(range(256)) * 600  # more than the session buffers
+    client.send(early)
+    client.finish()
+    upstream.send(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+    )
+    received = upstream.recv_all()  # ends, because the client's end is passed on
+    assert received.partition(b"\r\n\r\n")[2] == early
+    upstream.close()
+    client.close()
+    world.until(lambda: world.engine.active == 0)
+
+
+@pytest.mark.parametrize(
+    ("destination", "whole"),
+    [
+        (Destination.RESOLVE, False),
+        (Destination.PREFER_ORIGINAL, True),
+        (Destination.STRICT, True),
+    ],
+)
+def test_a_missing_family_cannot_make_a_mismatch(
+    worlds: Worlds, destination: Destination, whole: bool
+) -> None:
+    """Where the client's own address counts, the dialler waits for both families."""
+    world = worlds()
+    port = world.intercept()
+    world.obey(replace(rule("web", NAME, ports=(f"tls:{port}",)), destination=destination))
+    world.resolver.slow.add(NAME)
+    world.connect(port).send(client_hello(NAME))
+    assert world.resolver.asked == [(NAME, whole)]
+
+
+@pytest.mark.parametrize("moment", ["sniff", "relay", "http"])
+def test_a_ledger_that_fails_keeps_no_flow_open(
+    worlds: Worlds, moment: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A defect while a flow is closed because of a defect: it still ends, and others go on."""
+    world = worlds()
+    port = world.intercept()
+    world.obey(rule("web", NAME, ports=(f"tls:{port}", f"http:{port}")))
+    world.resolver.names[NAME] = (SERVER,)
+    server = world.serve(port)
+    client = world.connect(port)
+    if moment != "sniff":
+        request = f"GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode()
+        client.send(client_hello(NAME) if moment == "relay" else request)
+        world.upstream(server)
+        world.turn()
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.log, "write", broken)
+        if moment == "sniff":
+            client.send(client_hello("denied.example"))
+        else:
+            client.reset()
+        world.turn()
+        assert world.engine.active == 0
+    assert "ZeroDivisionError" in caplog.text
+    caplog.clear()
+    assert world.limits.total() == 0
+    other = world.connect(port)
+    other.send(client_hello(NAME))
+    world.upstream(server)
+    world.turn()
+    assert world.engine.active == 1
