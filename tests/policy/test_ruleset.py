@@ -13,11 +13,7 @@ from hypothesis import strategies as st
 from egressproxy.names import DnsName
 from egressproxy.patterns import Pattern
 from egressproxy.policy.compile import compile_policy
-from egressproxy.policy.rules import (
-    Ech,
-    Mode,
-    SniCheck,
-)
+from egressproxy.policy.rules import Destination, Ech, Mode, OnReload, Refusal, SniCheck
 from egressproxy.policy.ship import receive, ship
 from egressproxy.policy.verdict import Action, Flow, Reason
 from egressproxy.ports import PortSpan, Protocol
