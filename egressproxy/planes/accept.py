@@ -31,10 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from egressproxy.observe.record import Plane
-    from egressproxy.planes.context import EngineContext
     from egressproxy.planes.explicit import Explicit
-    from egressproxy.planes.flows import Flows
-    from egressproxy.planes.reactor import Reactor
+    from egressproxy.planes.parts import Parts
     from egressproxy.planes.refuse import Refuser
     from egressproxy.planes.sniff import Sniffer
     from egressproxy.planes.tunnel import Tunnels
@@ -68,19 +66,12 @@ class Acceptor:
     """The listeners of one engine."""
 
     def __init__(
-        self,
-        context: EngineContext,
-        reactor: Reactor,
-        flows: Flows,
-        refuser: Refuser,
-        tunnels: Tunnels,
-        sniffer: Sniffer,
-        explicit: Explicit,
+        self, parts: Parts, refuser: Refuser, tunnels: Tunnels, sniffer: Sniffer, explicit: Explicit
     ) -> None:
-        self._context = context
-        self._limits = context.limits
-        self._reactor = reactor
-        self._flows = flows
+        self._context = parts.context
+        self._limits = parts.context.limits
+        self._reactor = parts.reactor
+        self._flows = parts.flows
         self._refuser = refuser
         self._tunnels = tunnels
         self._sniffer = sniffer

@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from egressproxy.names import DnsName
-    from egressproxy.planes.context import Answer, EngineContext
+    from egressproxy.planes.context import Answer
     from egressproxy.planes.flow import Flow
-    from egressproxy.planes.reactor import Reactor
-    from egressproxy.planes.timers import Timers
+    from egressproxy.planes.parts import Parts
     from egressproxy.policy.rules import Rule
     from egressproxy.policy.verdict import Verdict
     from egressproxy.resolve.guard import Choice, Guard
@@ -117,17 +116,21 @@ class Dial:
 class Dialler:
     """Carries out dials."""
 
-    def __init__(self, context: EngineContext, reactor: Reactor, timers: Timers) -> None:
-        self._context = context
-        self._reactor = reactor
-        self._timers = timers
-        self._counters = context.counters
+    def __init__(self, parts: Parts) -> None:
+        self._context = parts.context
+        self._reactor = parts.reactor
+        self._timers = parts.timers
+        self._counters = parts.context.counters
         # By addresses, original destination and rule. An entry keeps its rule alive, so that the
         # id is no other rule's.
         self._choices: dict[
             tuple[tuple[str, ...], str | None, int], tuple[Rule | None, Guard, Choice]
         ] = {}
-        self._mark = context.options.mark if context.options.mark and can_mark() else 0
+        self._mark = parts.context.options.mark if parts.context.options.mark and can_mark() else 0
+
+    def prepare(self, flow: Flow, owner: Dialled, target: Target, verdict: Verdict) -> Dial:
+        """A dial that ``start`` begins."""
+        return Dial(self, flow, owner, target, verdict)
 
     def start(self, dial: Dial) -> None:
         """Resolve, choose, connect; the owner may be told before this returns."""

@@ -27,6 +27,7 @@ from egressproxy.planes.http_commands import CloseReason
 from egressproxy.planes.http_flow import HttpFlows
 from egressproxy.planes.idle import IdleSweep
 from egressproxy.planes.ledger import Ledger
+from egressproxy.planes.parts import Parts
 from egressproxy.planes.reactor import Reactor
 from egressproxy.planes.refuse import Refuser
 from egressproxy.planes.relay import Relay
@@ -73,21 +74,18 @@ class Engine:
         self._timers = timers = Timers(context.settings)
         self._ledger = ledger = Ledger(context)
         self._flows = flows = Flows(context, reactor, ledger)
-        self._relay = relay = Relay(reactor, flows, ledger, context.counters)
-        self._refuser = refuser = Refuser(context, reactor, timers, flows, ledger)
-        self._dialler = dialler = Dialler(context, reactor, timers)
-        self._revoker = revoker = Revoker(context, reactor, flows, ledger)
-        tunnels = Tunnels(context, reactor, flows, ledger, dialler, relay, refuser, revoker)
-        self._https = https = HttpFlows(
-            context, reactor, timers, flows, ledger, dialler, relay, refuser
-        )
+        parts = Parts(context, reactor, timers, flows, ledger)
+        relay = Relay(parts)
+        self._refuser = refuser = Refuser(parts)
+        self._dialler = dialler = Dialler(parts)
+        self._revoker = revoker = Revoker(parts)
+        tunnels = Tunnels(parts, dialler, relay, refuser, revoker)
+        self._https = https = HttpFlows(parts, dialler, relay, refuser)
         revoker.revoke_http = https.revoke
-        self._sniffer = sniffer = Sniffer(
-            context, reactor, timers, flows, ledger, refuser, tunnels, https
-        )
-        explicit = Explicit(context, reactor, flows, dialler, refuser, tunnels, sniffer, https)
-        self._acceptor = Acceptor(context, reactor, flows, refuser, tunnels, sniffer, explicit)
-        self._idle = IdleSweep(context.settings, reactor, flows, ledger, relay, https)
+        self._sniffer = sniffer = Sniffer(parts, refuser, tunnels, https)
+        explicit = Explicit(parts, refuser, tunnels, sniffer, https)
+        self._acceptor = Acceptor(parts, refuser, tunnels, sniffer, explicit)
+        self._idle = IdleSweep(parts, relay, https)
         self._drain_ends: float | None = None
 
     @property

@@ -31,12 +31,10 @@ from egressproxy.wire.http_refusal import CONNECT_ESTABLISHED, refusal
 from egressproxy.wire.http_request import is_connect, parse_connect
 
 if TYPE_CHECKING:
-    from egressproxy.planes.context import EngineContext
-    from egressproxy.planes.dial import Attempt, Dialler
+    from egressproxy.planes.dial import Attempt
     from egressproxy.planes.flow import Flow, Leg
-    from egressproxy.planes.flows import Flows
     from egressproxy.planes.http_flow import HttpFlows
-    from egressproxy.planes.reactor import Reactor
+    from egressproxy.planes.parts import Parts
     from egressproxy.planes.refuse import Refuser
     from egressproxy.planes.sniff import Sniffer
     from egressproxy.planes.tunnel import Tunnels
@@ -68,25 +66,17 @@ class Explicit:
     """Reads the first head and judges CONNECT."""
 
     def __init__(
-        self,
-        context: EngineContext,
-        reactor: Reactor,
-        flows: Flows,
-        dialler: Dialler,
-        refuser: Refuser,
-        tunnels: Tunnels,
-        sniffer: Sniffer,
-        https: HttpFlows,
+        self, parts: Parts, refuser: Refuser, tunnels: Tunnels, sniffer: Sniffer, https: HttpFlows
     ) -> None:
-        self._context = context
-        self._reactor = reactor
-        self._flows = flows
-        self._dialler = dialler
+        self._context = parts.context
+        self._reactor = parts.reactor
+        self._flows = parts.flows
         self._refuser = refuser
         self._tunnels = tunnels
+        self._dialler = tunnels.dialler
         self._sniffer = sniffer
         self._https = https
-        self._limit = context.settings.max_request_head_bytes
+        self._limit = parts.context.settings.max_request_head_bytes
 
     def begin(self, flow: Flow) -> None:
         """A client on a proxy port."""
@@ -162,7 +152,7 @@ class Explicit:
         flow.verdict = verdict
         self._tunnels.hold(flow)
         target = Target(authority.name, authority.address, authority.port)
-        dial = Dial(self._dialler, flow, self, target, verdict)
+        dial = self._dialler.prepare(flow, self, target, verdict)
         flow.work = _Connect(head.accept, dial)
         self._dialler.start(dial)
 

@@ -8,7 +8,6 @@ one out (a dial that fails at once) may bring the next.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Final, assert_never
 
 from egressproxy.observe.record import NameSource
@@ -16,110 +15,32 @@ from egressproxy.planes import http_commands as http
 from egressproxy.planes.dial import Attempt, Dial, Target
 from egressproxy.planes.flow import Leg, Stage
 from egressproxy.planes.http_commands import CloseReason
-from egressproxy.planes.http_session import HttpSession
+from egressproxy.planes.http_work import HttpWork
 from egressproxy.planes.reactor import ERR, IN, OUT, RDHUP
 from egressproxy.policy.rules import OnReload
 from egressproxy.policy.verdict import Action, Reason, Verdict
-from egressproxy.policy.verdict import Flow as Facts
-from egressproxy.ports import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from egressproxy.planes.context import EngineContext
     from egressproxy.planes.dial import Dialler
     from egressproxy.planes.flow import Flow
-    from egressproxy.planes.flows import Flows
-    from egressproxy.planes.ledger import Ledger
-    from egressproxy.planes.reactor import Reactor
+    from egressproxy.planes.parts import Parts
     from egressproxy.planes.refuse import Refuser
     from egressproxy.planes.relay import Relay
-    from egressproxy.planes.timers import Timers
-    from egressproxy.wire.http_authority import Authority
 
 _ROUNDS: Final = 16
-
-
-class HttpWork:
-    """What one HTTP flow has beside its client: the session, dials, upstreams, unsent bytes."""
-
-    __slots__ = (
-        "commands",
-        "connect",
-        "context",
-        "dials",
-        "flow",
-        "is_running",
-        "legs",
-        "plane",
-        "session",
-        "to_client",
-        "to_upstream",
-    )
-
-    def __init__(self, plane: HttpFlows, flow: Flow, context: EngineContext) -> None:
-        self.plane = plane
-        self.flow = flow
-        self.context = context
-        # Inside a CONNECT tunnel every Host must be the CONNECT name.
-        self.connect = None if flow.facts is None else flow.facts.name
-        settings = context.settings
-        self.session = HttpSession(
-            self.judge,
-            port=flow.dst_port or None,
-            max_head_bytes=settings.max_request_head_bytes,
-        )
-        self.commands: deque[http.Command] = deque()
-        self.is_running = False
-        self.dials: dict[int, Dial] = {}
-        self.legs: dict[int, Attempt] = {}
-        self.to_client = bytearray()
-        self.to_upstream: dict[int, bytearray] = {}
-
-    def facts(self, authority: Authority | None, fault: Reason | None) -> Facts:
-        """What is judged of one request."""
-        flow = self.flow
-        name = None if authority is None else authority.name
-        address = flow.dst_ip
-        port = flow.dst_port
-        if authority is not None:
-            port = authority.port
-            if address is None:
-                address = authority.address
-        source = flow.source.address
-        return Facts(Protocol.HTTP, source, port, name, address, self.connect, fault=fault)
-
-    def judge(self, authority: Authority | None, fault: Reason | None) -> Verdict:
-        """The session's question; each request is judged by the ruleset of the moment."""
-        context = self.context
-        facts = self.facts(authority, fault)
-        ruleset = self.flow.ruleset = context.ruleset
-        return self.plane.ledger.judge(self.flow, facts, ruleset.decide)
-
-    def abandon(self) -> None:
-        """The flow ends: close upstreams and dials, finish the records."""
-        self.plane.abandon(self)
 
 
 class HttpFlows:
     """Every flow in stage ``HTTP``."""
 
-    def __init__(
-        self,
-        context: EngineContext,
-        reactor: Reactor,
-        timers: Timers,
-        flows: Flows,
-        ledger: Ledger,
-        dialler: Dialler,
-        relay: Relay,
-        refuser: Refuser,
-    ) -> None:
-        self._context = context
-        self._reactor = reactor
-        self._timers = timers
-        self._flows = flows
-        self.ledger = ledger
+    def __init__(self, parts: Parts, dialler: Dialler, relay: Relay, refuser: Refuser) -> None:
+        self._context = parts.context
+        self._reactor = parts.reactor
+        self._timers = parts.timers
+        self._flows = parts.flows
+        self._ledger = parts.ledger
         self._dialler = dialler
         self._relay = relay
         self._refuser = refuser
@@ -127,7 +48,7 @@ class HttpFlows:
     def begin(self, flow: Flow, data: bytes) -> None:
         """A client whose first bytes are not TLS."""
         flow.stage = Stage.HTTP
-        flow.work = work = HttpWork(self, flow, self._context)
+        flow.work = work = HttpWork(self, flow, self._context, self._ledger)
         flow.client.on_event = self._on_client_event
         self._reactor.add(flow.client)
         self._run(work, work.session.receive_client(data))
@@ -165,14 +86,14 @@ class HttpFlows:
         work = flow.work
         if not isinstance(work, HttpWork) or (authority := work.session.active) is None:
             return True
-        facts = work.facts(authority, None)
+        facts = work.judge.facts(authority, None)
         ruleset = self._context.ruleset
         verdict = ruleset.decide(facts, self._context.wall_clock())
         if verdict.is_allow or ruleset.on_reload is OnReload.KEEP:
             return True
         flow.facts, flow.ruleset = facts, ruleset
         revoked = Verdict(Action.DENY, Reason.REVOKED, verdict.rule_id, verdict.decided_by)
-        self.ledger.refused(flow, revoked)
+        self._ledger.refused(flow, revoked)
         self._abort(flow, CloseReason.REVOKED)
         return False
 
@@ -180,7 +101,7 @@ class HttpFlows:
         """See ``HttpWork.abandon``."""
         for command in [*work.commands, *work.session.abort(CloseReason.ERROR)]:
             if isinstance(command, http.Finished):
-                self.ledger.http_closed(work.flow, command.record)
+                self._ledger.http_closed(work.flow, command.record)
         work.commands.clear()
         for dial in work.dials.values():
             dial.abandon()
@@ -375,9 +296,9 @@ class HttpFlows:
             case http.CloseUpstream(number, reset):
                 self._close_upstream(work, number, reset=reset)
             case http.Opened(record):
-                self.ledger.http_opened(flow, record)
+                self._ledger.http_opened(flow, record)
             case http.Finished(record):
-                self.ledger.http_closed(flow, record)
+                self._ledger.http_closed(flow, record)
             case _:
                 self._leave(work, command)
 
@@ -404,7 +325,7 @@ class HttpFlows:
         while work.commands:
             command = work.commands.popleft()
             if isinstance(command, http.Finished):
-                self.ledger.http_closed(work.flow, command.record)
+                self._ledger.http_closed(work.flow, command.record)
 
     def _dial(self, work: HttpWork, command: http.Dial) -> None:
         flow, authority = work.flow, command.authority
@@ -412,7 +333,7 @@ class HttpFlows:
         spare = flow.upstream
         if isinstance(spare, Attempt):  # CONNECT has dialled already
             flow.upstream = None
-            if name == work.connect or authority is None:
+            if name == work.judge.connect or authority is None:
                 self._adopt(work, command.upstream, spare, flow.match)
                 return
             self._reactor.drop(spare)
@@ -421,7 +342,8 @@ class HttpFlows:
         if authority is not None:
             address = authority.address if port == 0 else address
             port = authority.port
-        dial = Dial(self._dialler, flow, self, Target(name, address, port), command.verdict)
+        target = Target(name, address, port)
+        dial = self._dialler.prepare(flow, self, target, command.verdict)
         dial.key = command.upstream
         work.dials[dial.key] = dial
         self._dialler.start(dial)
@@ -444,7 +366,7 @@ class HttpFlows:
             flow.timer.cancel(flow)
             flow.timer = None
         flow.verdict = record.verdict
-        flow.facts = work.facts(record.authority, None)
+        flow.facts = work.judge.facts(record.authority, None)
         flow.name_source = NameSource.NONE if record.authority is None else NameSource.HOST
         flow.requests = record.requests
         flow.dialled_ip, flow.match = upstream.address, record.destination_match or "unknown"
@@ -453,5 +375,5 @@ class HttpFlows:
         client.pending = bytes(work.to_upstream[number]) or None
         upstream.pending = bytes(work.to_client) or None
         client.readable = upstream.readable = True
-        self.ledger.count(flow, record.verdict)
+        self._ledger.count(flow, record.verdict)
         self._relay.start(flow, upstream)

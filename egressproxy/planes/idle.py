@@ -17,12 +17,9 @@ from egressproxy.planes.http_commands import CloseReason
 
 if TYPE_CHECKING:
     from egressproxy.planes.flow import Flow
-    from egressproxy.planes.flows import Flows
     from egressproxy.planes.http_flow import HttpFlows
-    from egressproxy.planes.ledger import Ledger
-    from egressproxy.planes.reactor import Reactor
+    from egressproxy.planes.parts import Parts
     from egressproxy.planes.relay import Relay
-    from egressproxy.settings import Settings
 
 _LONGEST_ROUND_S: Final = 15.0
 
@@ -30,18 +27,11 @@ _LONGEST_ROUND_S: Final = 15.0
 class IdleSweep:
     """The clock hand."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        reactor: Reactor,
-        flows: Flows,
-        ledger: Ledger,
-        relay: Relay,
-        https: HttpFlows,
-    ) -> None:
-        self._reactor = reactor
-        self._flows = flows
-        self._ledger = ledger
+    def __init__(self, parts: Parts, relay: Relay, https: HttpFlows) -> None:
+        settings = parts.context.settings
+        self._reactor = parts.reactor
+        self._flows = parts.flows
+        self._ledger = parts.ledger
         self._relay = relay
         self._https = https
         self._idle_s = settings.idle_timeout_s
@@ -49,7 +39,7 @@ class IdleSweep:
         self._keepalive_s = settings.keepalive_s
         self._round_s = min(_LONGEST_ROUND_S, self._half_closed_s / 4, settings.keepalive_s / 4)
         self._hand = 0
-        self._last = reactor.now
+        self._last = parts.reactor.now
 
     def tick(self, now: float) -> None:
         """Look at as many flows as the time since the last tick is worth, one round at most."""

@@ -17,12 +17,8 @@ from egressproxy.policy.rules import Refusal
 from egressproxy.policy.verdict import Action, Reason, Verdict
 
 if TYPE_CHECKING:
-    from egressproxy.planes.context import EngineContext
     from egressproxy.planes.flow import Flow, Leg
-    from egressproxy.planes.flows import Flows
-    from egressproxy.planes.ledger import Ledger
-    from egressproxy.planes.reactor import Reactor
-    from egressproxy.planes.timers import Timers
+    from egressproxy.planes.parts import Parts
 
 POLICY_DENIES: Final = frozenset({Reason.FORBIDDEN_ADDRESS, Reason.DESTINATION_MISMATCH})
 """What a dial may end in that is a deny and no error."""
@@ -43,20 +39,13 @@ class _Farewell:
 class Refuser:
     """Ends flows that are denied, and flows that were allowed and cannot be served."""
 
-    def __init__(
-        self,
-        context: EngineContext,
-        reactor: Reactor,
-        timers: Timers,
-        flows: Flows,
-        ledger: Ledger,
-    ) -> None:
-        self._context = context
-        self._reactor = reactor
-        self._timers = timers
-        self._flows = flows
-        self._ledger = ledger
-        self._drain_bytes = context.settings.refusal_drain_bytes
+    def __init__(self, parts: Parts) -> None:
+        self._context = parts.context
+        self._reactor = parts.reactor
+        self._timers = parts.timers
+        self._flows = parts.flows
+        self._ledger = parts.ledger
+        self._drain_bytes = parts.context.settings.refusal_drain_bytes
 
     def deny(self, flow: Flow, verdict: Verdict, message: bytes) -> None:
         """Record a deny and carry out the policy's ``refusal``.

@@ -24,11 +24,8 @@ from egressproxy.planes.reactor import BUFFER_BYTES, ERR, HUP, IN, OUT, PRI, RDH
 
 if TYPE_CHECKING:
     from egressproxy.kernel.splice import Pipe
-    from egressproxy.planes.context import FlowCounters
     from egressproxy.planes.flow import Flow, Leg
-    from egressproxy.planes.flows import Flows
-    from egressproxy.planes.ledger import Ledger
-    from egressproxy.planes.reactor import Reactor
+    from egressproxy.planes.parts import Parts
 
 _BULK_ROUNDS: Final = 8
 _COPY_ROUNDS: Final = 16
@@ -41,15 +38,13 @@ _splice = os.splice
 class Relay:
     """Moves the bytes of every flow in stage ``RELAY``."""
 
-    def __init__(
-        self, reactor: Reactor, flows: Flows, ledger: Ledger, counters: FlowCounters
-    ) -> None:
-        self._reactor = reactor
-        self._flows = flows
-        self._ledger = ledger
-        self._counters = counters
-        self._buffer = reactor.buffer
-        self._view = reactor.view
+    def __init__(self, parts: Parts) -> None:
+        self._reactor = parts.reactor
+        self._flows = parts.flows
+        self._ledger = parts.ledger
+        self._counters = parts.context.counters
+        self._buffer = parts.reactor.buffer
+        self._view = parts.reactor.view
         # One bound method for all legs: each look-up of a method makes another object.
         self._handler = self.on_event
         self._first_handler = self._on_first_event

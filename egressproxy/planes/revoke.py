@@ -19,11 +19,9 @@ from egressproxy.policy.verdict import Action, Reason, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from egressproxy.planes.context import EngineContext, Judge
+    from egressproxy.planes.context import Judge
     from egressproxy.planes.flow import Flow
-    from egressproxy.planes.flows import Flows
-    from egressproxy.planes.ledger import Ledger
-    from egressproxy.planes.reactor import Reactor
+    from egressproxy.planes.parts import Parts
 
 _SLICE: Final = 256
 """Places of the reactor's table that one turn looks at: about a millisecond."""
@@ -47,13 +45,11 @@ class SwapReport:
 class Revoker:
     """Judges open flows again."""
 
-    def __init__(
-        self, context: EngineContext, reactor: Reactor, flows: Flows, ledger: Ledger
-    ) -> None:
-        self._context = context
-        self._reactor = reactor
-        self._flows = flows
-        self._ledger = ledger
+    def __init__(self, parts: Parts) -> None:
+        self._context = parts.context
+        self._reactor = parts.reactor
+        self._flows = parts.flows
+        self._ledger = parts.ledger
         self._place = 0
         self._report = SwapReport(0, done=True)
         self.revoke_http: Callable[[Flow], bool] = _is_allowed

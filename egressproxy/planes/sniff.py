@@ -18,14 +18,10 @@ from egressproxy.wire.alert import ACCESS_DENIED
 from egressproxy.wire.client_hello import HANDSHAKE_RECORD, HelloReader, parse_client_hello
 
 if TYPE_CHECKING:
-    from egressproxy.planes.context import EngineContext
     from egressproxy.planes.flow import Flow, Leg
-    from egressproxy.planes.flows import Flows
     from egressproxy.planes.http_flow import HttpFlows
-    from egressproxy.planes.ledger import Ledger
-    from egressproxy.planes.reactor import Reactor
+    from egressproxy.planes.parts import Parts
     from egressproxy.planes.refuse import Refuser
-    from egressproxy.planes.timers import Timers
     from egressproxy.planes.tunnel import Tunnels
     from egressproxy.wire.client_hello import ClientHello
 
@@ -37,25 +33,15 @@ _TOO_SLOW: Final = Verdict(Action.DENY, Reason.HELLO_TIMEOUT)
 class Sniffer:
     """Reads first bytes and hands the flow on: TLS to ``Tunnels``, HTTP to ``HttpFlows``."""
 
-    def __init__(
-        self,
-        context: EngineContext,
-        reactor: Reactor,
-        timers: Timers,
-        flows: Flows,
-        ledger: Ledger,
-        refuser: Refuser,
-        tunnels: Tunnels,
-        https: HttpFlows,
-    ) -> None:
-        self._reactor = reactor
-        self._timers = timers
-        self._flows = flows
-        self._ledger = ledger
+    def __init__(self, parts: Parts, refuser: Refuser, tunnels: Tunnels, https: HttpFlows) -> None:
+        self._reactor = parts.reactor
+        self._timers = parts.timers
+        self._flows = parts.flows
+        self._ledger = parts.ledger
         self._refuser = refuser
         self._tunnels = tunnels
         self._https = https
-        self._limit = context.settings.max_hello_bytes
+        self._limit = parts.context.settings.max_hello_bytes
 
     def begin(self, flow: Flow) -> None:
         """Sniff from the first byte; what a CONNECT head was followed by is looked at first."""

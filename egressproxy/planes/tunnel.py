@@ -22,12 +22,9 @@ from egressproxy.wire.alert import ACCESS_DENIED
 from egressproxy.wire.fault import Fault
 
 if TYPE_CHECKING:
-    from egressproxy.planes.context import EngineContext
     from egressproxy.planes.dial import Attempt, Dialler
     from egressproxy.planes.flow import Flow, Leg
-    from egressproxy.planes.flows import Flows
-    from egressproxy.planes.ledger import Ledger
-    from egressproxy.planes.reactor import Reactor
+    from egressproxy.planes.parts import Parts
     from egressproxy.planes.refuse import Refuser
     from egressproxy.planes.relay import Relay
     from egressproxy.planes.revoke import Revoker
@@ -37,28 +34,20 @@ _REASONS: Final = {fault: Reason(fault.value) for fault in Fault}
 
 
 class Tunnels:
-    """Judges, dials and joins."""
+    """Judges, dials (with ``dialler``) and joins."""
 
     def __init__(
-        self,
-        context: EngineContext,
-        reactor: Reactor,
-        flows: Flows,
-        ledger: Ledger,
-        dialler: Dialler,
-        relay: Relay,
-        refuser: Refuser,
-        revoker: Revoker,
+        self, parts: Parts, dialler: Dialler, relay: Relay, refuser: Refuser, revoker: Revoker
     ) -> None:
-        self._context = context
-        self._reactor = reactor
-        self._flows = flows
-        self._ledger = ledger
-        self._dialler = dialler
+        self._context = parts.context
+        self._reactor = parts.reactor
+        self._flows = parts.flows
+        self._ledger = parts.ledger
+        self.dialler = dialler
         self._relay = relay
         self._refuser = refuser
         self._revoker = revoker
-        self._counters = context.counters
+        self._counters = parts.context.counters
 
     def hello(self, flow: Flow, hello: ClientHello) -> None:
         """A whole ClientHello; its bytes and what came after are ``flow.client.pending``."""
@@ -102,9 +91,8 @@ class Tunnels:
         if verdict is None:
             return
         self.hold(flow)
-        dial = Dial(self._dialler, flow, self, target, verdict)
-        flow.work = dial
-        self._dialler.start(dial)
+        flow.work = dial = self.dialler.prepare(flow, self, target, verdict)
+        self.dialler.start(dial)
 
     def dial_original(self, flow: Flow) -> None:
         """Dial, unsniffed, where the client wanted to go."""
