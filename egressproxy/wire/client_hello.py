@@ -46,8 +46,8 @@ _MAX_FRAGMENT: Final = 1 << 14  # RFC 8446 section 5.1
 _SERVER_NAME: Final = 0
 _ALPN: Final = 16
 _SUPPORTED_VERSIONS: Final = 43
-_ECH: Final = 0xFE0D
-_ESNI: Final = 0xFFCE  # the draft before ECH hid the name as well
+_ECH: Final = frozenset((0xFE0D, 0xFE0C, 0xFE0B, 0xFE0A, 0xFE09, 0xFE08, 0xFF02, 0xFFCE))
+"""``encrypted_client_hello``, its drafts, and ESNI before them: all hide the name."""
 
 _VERSIONS: Final = {0x0300: "ssl3", 0x0301: "1.0", 0x0302: "1.1", 0x0303: "1.2", 0x0304: "1.3"}
 _U16: Final = struct.Struct(">H")
@@ -189,7 +189,7 @@ def _parse_body(body: bytes, size: int) -> ClientHello:
         versions = _offered_versions(extensions.get(_SUPPORTED_VERSIONS), body)
     except (IndexError, struct.error) as error:
         raise _malformed("a length runs past the end of the hello") from error
-    has_ech = _ECH in extensions or _ESNI in extensions
+    has_ech = not _ECH.isdisjoint(extensions)
     return ClientHello(name, fault, alpn, versions, has_ech, size)
 
 

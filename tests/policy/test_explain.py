@@ -183,3 +183,20 @@ def test_agrees_with_decide(found: Policy, one: Flow, now: float) -> None:
     assert bool(explanation.needed) is not lets_through
     for miss in explanation.near_misses:
         assert miss.rule in found.rules
+
+
+def test_the_better_of_two_near_misses_of_one_rule() -> None:
+    found = policy(rule("both", "*.github.com", "gitthub.com"))
+    (miss,) = ask(flow("github.com"), found).near_misses
+    assert (miss.kind, miss.text) == (Kind.APEX, "*.github.com does not cover the apex github.com")
+
+
+def test_a_trial_shadows_nothing() -> None:
+    found = policy(rule("trial", "a.test", audit=True), rule("plain", "a.test"))
+    explanation = ask(flow("a.test"), found)
+    assert (explanation.verdict.rule_id, explanation.verdict.would_deny) == ("trial", True)
+    assert explanation.near_misses == ()
+
+
+def test_the_same_letters_are_not_the_same_spelling() -> None:
+    assert ask(flow("abcdefghijkl.test"), policy(rule("r", "lkjihgfedcba.test"))).near_misses == ()

@@ -563,3 +563,16 @@ def test_a_folder_is_its_policy_yaml(tmp_path: Path) -> None:
     policy = load_policy(tmp_path)
     assert [path.name for path in policy.files] == ["policy.yaml"]
     assert policy.digest == load_policy(tmp_path / "policy.yaml").digest
+
+
+def test_no_source_that_can_be_read(problems: Finder) -> None:
+    (found,) = problems("rules: [{to: [a.test], ports: [https], from: ['!']}]\n")
+    assert found.startswith("policy.yaml:3:47: '!' is not the name of a source group")
+
+
+def test_references_that_no_log_can_show(problems: Finder) -> None:
+    found = problems('rules: [{to: ["list:a\\eb", "tag:a\\eb"], ports: ["tcp:1"]}]\n')
+    assert [one.partition(", hint")[0] for one in found] == [
+        "policy.yaml:3:15: 'list:a\\x1bb' is not a text that a log can show",
+        "policy.yaml:3:28: 'tag:a\\x1bb' is not a text that a log can show",
+    ]

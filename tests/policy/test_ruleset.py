@@ -237,18 +237,3 @@ def test_the_policys_own_settings() -> None:
     assert (ruleset.on_reload, ruleset.destination) == (found.on_reload, found.destination)
     assert ruleset.ech is found.ech
     assert ruleset.application_ports() == {(TLS, 443), (HTTP, 80), (TLS, 8443)}
-
-
-def test_the_words_of_the_policy() -> None:
-    found = policy(
-        rule("a", "a.test"),
-        mode=Mode.AUDIT,
-        ech=Ech.REFUSE,
-        refusal=Refusal.DROP,
-        on_reload=OnReload.KEEP,
-        destination=Destination.STRICT,
-    )
-    ruleset = compile_policy(replace(found, digest="d"))
-    assert (ruleset.digest, ruleset.policy_mode, ruleset.ech) == ("d", Mode.AUDIT, Ech.REFUSE)
-    assert (ruleset.refusal, ruleset.on_reload) == (Refusal.DROP, OnReload.KEEP)
-    assert ruleset.destination is Destination.STRICT

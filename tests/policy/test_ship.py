@@ -139,14 +139,3 @@ def test_a_memfd_that_cannot_be_sealed_is_closed(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(OSError, match="no seals"):
         ship(ruleset)
     assert open_descriptors() == before
-
-
-def test_no_descriptor_is_left_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(fd: int, size: int) -> None:
-        raise OSError(ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "ftruncate", full)
-    before = open_descriptors()
-    with pytest.raises(OSError, match="No space"):
-        ship(big())
-    assert open_descriptors() == before

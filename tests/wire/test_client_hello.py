@@ -315,7 +315,7 @@ def test_bytes_after_the_last_record_are_not_looked_at() -> None:
     assert found.size == len(data)
 
 
-@pytest.mark.parametrize("kind", [0xFE0D, 0xFFCE])
+@pytest.mark.parametrize("kind", [0xFE0D, 0xFFCE, 0xFE08, 0xFE0A, 0xFF02])
 def test_ech_and_its_grease_are_reported(kind: int) -> None:
     found = parse_client_hello(hello(SNI, extension(kind, b"\x00" * 40)))
     assert found is not None

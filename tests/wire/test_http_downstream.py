@@ -283,3 +283,28 @@ def cycle_or_stop(peer: Downstream) -> bool:
         return False
     peer.next_cycle()
     return True
+
+
+def test_a_carriage_return_that_begins_no_empty_line() -> None:
+    peer = downstream(b"\r")
+    assert peer.next_head() is None
+    peer.feed(b"GET / HTTP/1.1\r\n\r\n")
+    with pytest.raises(HttpError) as caught:
+        peer.next_head()
+    assert caught.value.code in (Fault.NOT_TLS_OR_HTTP, Fault.AMBIGUOUS_REQUEST)
+
+
+def test_a_websocket_and_what_follows_its_request() -> None:
+    peer = downstream(
+        b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    )
+    head = peer.next_head()
+    assert head is not None
+    assert head.is_websocket
+    assert peer.read_body().trailers == []
+    peer.feed(b"frame")
+    sent = b"".join(peer.send_head(ResponseHead(101, b"Switching Protocols", []), close=False))
+    assert sent.startswith(b"HTTP/1.1 101 ")
+    assert b"Upgrade: websocket\r\n" in sent
+    assert peer.take_rest() == b"frame"
+    assert peer.buffered == 0

@@ -266,3 +266,15 @@ def test_garbage_raises_nothing_but_wire_errors(garbage: bytes, prefix: bytes) -
     peer = upstream()
     with contextlib.suppress(WireError):
         events(peer, prefix + garbage, eof=True)
+
+
+def test_a_body_is_sent_with_its_framing() -> None:
+    peer = Upstream(max_head_bytes=4096)
+    sent = b"".join(
+        [
+            *peer.send_head(request(method=b"POST", is_chunked=True)),
+            *peer.send_body(b"hello"),
+            *peer.send_end([(b"Checksum", b"1")]),
+        ]
+    )
+    assert sent.endswith(b"\r\n\r\n5\r\nhello\r\n0\r\nChecksum: 1\r\n\r\n")
