@@ -49,6 +49,7 @@ class Bench:
         self._stack = ExitStack()
 
     def __enter__(self) -> Bench:
+        self._spin.write_bytes(bytes(8))
         argv = [str(self._load), "spin", str(self._spin)]
         self._stack.enter_context(_process(["taskset", "-c", str(HUB_CPU), *argv]))
         serve = self._argv(self._network.server, "serve", "allowed")
@@ -103,7 +104,10 @@ class Bench:
     def _idle_rate(self) -> float:
         start, started = self._count(), time.monotonic()
         time.sleep(_CALIBRATION_S)  # the measurement itself: what an idle core counts
-        return (self._count() - start) / (time.monotonic() - started)
+        counted = self._count() - start
+        if not counted:
+            raise RuntimeError(f"CPU {HUB_CPU} is busy with something else: measure when it is not")
+        return counted / (time.monotonic() - started)
 
     def _count(self) -> int:
         return int.from_bytes(self._counter[:8], "little")

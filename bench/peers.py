@@ -154,8 +154,9 @@ def _policy_names(directory: Path) -> list[str]:
 
 
 def _children(pid: int) -> tuple[int, ...]:
-    found = Path("/proc", str(pid), "task", str(pid), "children").read_text().split()
-    return tuple(int(child) for child in found)
+    # Each thread lists the processes that it started.
+    tasks = Path("/proc", str(pid), "task").iterdir()
+    return tuple(int(child) for task in tasks for child in (task / "children").read_text().split())
 
 
 def _private_bytes(pid: int) -> int:
