@@ -12,6 +12,7 @@ import pytest
 from egressproxy.planes.context import AllowRecords, EngineOptions, ListenerKind
 from egressproxy.planes.dial import Dial
 from egressproxy.planes.flow import Flow, Leg
+from egressproxy.planes.http_work import HttpWork
 from egressproxy.policy.rules import Refusal
 from egressproxy.policy.verdict import Reason
 from tests.planes.world import (
@@ -258,8 +259,16 @@ def test_the_garbage_collector_finds_nothing_of_a_flow(worlds: Worlds) -> None:
             denied = world.connect(port)
             denied.send(client_hello("bad.example"))
             denied.close()
+            web = world.connect(port)
+            web.send(f"GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode())
+            world.upstream(server).close()
+            web.close()
+            connect = world.connect(world.explicit)
+            connect.send(connect_request(f"{NAME}:{port}"))
+            world.upstream(server)
+            connect.close()
         world.until(lambda: world.engine.active == 0)
-        alive = [o for o in gc.get_objects() if isinstance(o, Flow | Leg | Dial)]
+        alive = [o for o in gc.get_objects() if isinstance(o, Flow | Leg | Dial | HttpWork)]
     finally:
         gc.enable()
     assert alive == []
