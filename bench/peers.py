@@ -71,10 +71,15 @@ requirements:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A data plane that serves; ``pids`` are its user processes, none for the kernel alone."""
+    """A data plane that serves; ``pid`` is its first user process, none for the kernel alone."""
 
     name: str
-    pids: tuple[int, ...]
+    pid: int | None
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """All its user processes as of now; workers start after their listeners."""
+        return () if self.pid is None else (self.pid, *_children(self.pid))
 
     def private_bytes(self) -> int:
         """Private memory of all its processes together."""
@@ -84,7 +89,7 @@ class Peer:
 @contextmanager
 def forwarding(_network: Network, _directory: Path) -> Iterator[Peer]:
     """No proxy: the hub's kernel forwards."""
-    yield Peer("no proxy", ())
+    yield Peer("no proxy", None)
 
 
 @contextmanager
@@ -104,7 +109,7 @@ def haproxy(network: Network, directory: Path) -> Iterator[Peer]:
         )
     )
     with _redirected(network, directory, ["haproxy", "-db", "-f", str(configuration)]) as pid:
-        yield Peer("HAProxy", (pid,))
+        yield Peer("HAProxy", pid)
 
 
 @contextmanager
@@ -123,7 +128,7 @@ def egressproxy(network: Network, directory: Path) -> Iterator[Peer]:
     argv += ["--log", str(directory / "flows.jsonl"), "--log-allows", "all"]
     argv += ["--max-flows", "100000", "--max-flows-per-source", "100000"]
     with _redirected(network, directory, argv) as pid:
-        yield Peer("egressproxy", (pid, *_children(pid)))
+        yield Peer("egressproxy", pid)
 
 
 PEERS: Final = {"none": forwarding, "haproxy": haproxy, "egressproxy": egressproxy}
