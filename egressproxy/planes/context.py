@@ -116,8 +116,13 @@ class NameResolver(Protocol):
         """A live answer, at once."""
         ...
 
-    def resolve(self, name: DnsName, callback: Callable[[Answer], None]) -> None:
-        """Ask; the callback comes later from the loop, exactly once, also on failure."""
+    def resolve(
+        self, name: DnsName, callback: Callable[[Answer], None], *, whole: bool = False
+    ) -> None:
+        """Ask; the callback comes later from the loop, exactly once, also on failure.
+
+        With ``whole`` it comes with the addresses of both families.
+        """
         ...
 
 

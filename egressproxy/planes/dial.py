@@ -145,7 +145,10 @@ class Dialler:
             return
         if flow.stage is not Stage.HTTP:
             flow.stage = Stage.RESOLVE
-        self._context.resolver.resolve(target.name, partial(self._resolved, dial))
+        rule = dial.verdict.rule
+        # Where the client's own address counts, a family that is still missing might hold it.
+        whole = rule is not None and rule.destination is not Destination.RESOLVE
+        self._context.resolver.resolve(target.name, partial(self._resolved, dial), whole=whole)
 
     def abandon(self, dial: Dial) -> None:
         """See ``Dial.abandon``."""

@@ -65,12 +65,19 @@ class Flows:
         if flow.timer is not None:
             flow.timer.cancel(flow)
             flow.timer = None
-        ledger = self._ledger
+        try:
+            self._conclude(flow, why)
+        finally:  # a defect there must not keep a flow open that no event would end any more
+            self._let_go(flow, reset=reset)
+
+    def _conclude(self, flow: Flow, why: CloseReason) -> None:
         if flow.work is not None:
             work, flow.work = flow.work, None
             work.abandon()
-        ledger.account(flow)
-        ledger.closed(flow, why)
+        self._ledger.account(flow)
+        self._ledger.closed(flow, why)
+
+    def _let_go(self, flow: Flow, *, reset: bool) -> None:
         reactor = self._reactor
         reactor.drop(flow.client, reset=reset)
         if flow.upstream is not None:
@@ -109,9 +116,12 @@ class Flows:
             self._explicit -= 1
 
     def _crashed(self, flow: Flow) -> None:
-        if flow.stage is not Stage.CLOSED:
+        if flow.stage is Stage.CLOSED:
+            return
+        flow.verdict = _DEFECT
+        try:
             self._ledger.refused(flow, _DEFECT)
-            flow.verdict = _DEFECT
+        finally:
             self.end(flow, CloseReason.ERROR, reset=True)
 
 

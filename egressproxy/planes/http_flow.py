@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from egressproxy.planes.relay import Relay
 
 _ROUNDS: Final = 16
+_TURN_BYTES: Final = 16384
+"""What is read of one flow in one turn: as chunks of one byte, 20 ms of work."""
 
 
 class HttpFlows:
@@ -99,16 +101,16 @@ class HttpFlows:
 
     def abandon(self, work: HttpWork) -> None:
         """See ``HttpWork.abandon``."""
-        for command in [*work.commands, *work.session.abort(CloseReason.ERROR)]:
-            if isinstance(command, http.Finished):
-                self._ledger.http_closed(work.flow, command.record)
-        work.commands.clear()
         for dial in work.dials.values():
             dial.abandon()
         for leg in work.legs.values():
             self._reactor.drop(leg)
         work.dials.clear()
         work.legs.clear()
+        for command in [*work.commands, *work.session.abort(CloseReason.ERROR)]:
+            if isinstance(command, http.Finished):
+                self._ledger.http_closed(work.flow, command.record)
+        work.commands.clear()
 
     # Events.
 
@@ -121,6 +123,8 @@ class HttpFlows:
             return
         if events & (IN | RDHUP):
             leg.readable = True
+        if events & RDHUP:
+            leg.hung_up = True  # the edge is told once: the relay after an upgrade must know
         self._serve(work)
 
     def _on_upstream_event(self, leg: Attempt, events: int) -> None:
@@ -169,9 +173,12 @@ class HttpFlows:
         if work.is_running:
             return  # a dial that was answered at once; whoever runs goes on
         flow.touched = self._reactor.now
+        work.allowance = _TURN_BYTES
         for _ in range(_ROUNDS):
             if flow.stage is not Stage.HTTP or not self._write(work):
                 return
+            if work.allowance <= 0:  # to recv_into, 0 would mean the whole buffer
+                break
             if not (self._read_upstream(work) or self._read_client(work)):
                 self._time(work)
                 return
@@ -224,13 +231,14 @@ class HttpFlows:
         if not leg.readable or not session.wants_client_data() or any(work.to_upstream.values()):
             return False
         try:
-            count = leg.sock.recv_into(self._reactor.buffer)
+            count = leg.sock.recv_into(self._reactor.buffer, work.allowance)
         except BlockingIOError:
             leg.readable = False
             return False
         except OSError:
             self._run(work, session.client_lost())
             return True
+        work.allowance -= count
         if count:
             self._run(work, session.receive_client(self._reactor.view[:count]))
         else:
@@ -251,7 +259,7 @@ class HttpFlows:
             return False
         session = work.session
         try:
-            count = leg.sock.recv_into(self._reactor.buffer)
+            count = leg.sock.recv_into(self._reactor.buffer, work.allowance)
         except BlockingIOError:
             leg.readable = False
             return False
@@ -259,6 +267,7 @@ class HttpFlows:
             leg.readable = False
             self._run(work, session.upstream_lost(leg.key))
             return True
+        work.allowance -= count
         if count:
             self._run(work, session.receive_upstream(leg.key, self._reactor.view[:count]))
         else:

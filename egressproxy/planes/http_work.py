@@ -63,6 +63,7 @@ class HttpWork:
 
     __slots__ = (
         "_plane",
+        "allowance",
         "commands",
         "dials",
         "flow",
@@ -85,6 +86,7 @@ class HttpWork:
         )
         self.commands: deque[Command] = deque()
         self.is_running = False
+        self.allowance = 0  # what may still be read in this turn
         self.dials: dict[int, Dial] = {}
         self.legs: dict[int, Attempt] = {}
         self.to_client = bytearray()

@@ -184,7 +184,10 @@ class Reactor:
         if isinstance(entry, Leg):
             entry = entry.flow
         if isinstance(entry, Flow):
-            self.on_crash(entry)
+            try:
+                self.on_crash(entry)
+            except Exception:  # noqa: BLE001 - what failed once fails again
+                _log.exception("a defect in closing a flow")
 
 
 def _ignore(_flow: Flow) -> None:
