@@ -113,6 +113,7 @@ def _below(
         if command is None:
             raise LookupError(name)
         child = click.Context(command, info_name=name, parent=context)
+        cast("Any", command)._help_option = None  # click keeps what another test's context made
         yield f"{path} {name}", command, child
         if isinstance(command, click.Group):
             yield from _below(f"{path} {name}", command, child)

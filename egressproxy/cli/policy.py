@@ -35,12 +35,15 @@ def command() -> None:
 @click.option("--strict", is_flag=True, help="Findings of the lint count as errors.")
 @_allow_outside
 def validate(file: Path, *, strict: bool, allow_outside: bool) -> None:
-    """Print every problem of a policy; exit 2 if there is one."""
+    """Print every problem of a policy; exit 2 if there is one.
+
+    Findings of the lint are printed too; they are what a good policy may not mean.
+    """
     policy = _load(file, allow_outside=allow_outside)
-    findings = _lint(policy) if strict else ()
+    findings = _lint(policy)
     for finding in findings:
         click.echo(str(finding), err=True)
-    if findings:
+    if findings and strict:
         click.echo(f"{file}: {_count(len(findings), 'finding')}", err=True)
         sys.exit(EXIT_ERROR)
     names = sum(len(names.entries) for rule in policy.rules for names in rule.lists)

@@ -25,7 +25,9 @@ def print_policy(policy: Policy) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*_HEADERS, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in _HEADERS:
+        table.add_column(header, overflow="fold")  # a name that is cut short cannot be read
     for row in rows:
         table.add_row(*(escape("\n".join(cell)) for cell in row))
     console = Console(highlight=False)

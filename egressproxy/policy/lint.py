@@ -59,6 +59,8 @@ _API_SERVERS: Final = re.compile(
     r"hcp\.[a-z0-9]+\.(.+\.)?(azmk8s\.io|azk8s\.cn|containerservice\.azure\.us)"
 )
 _REGISTRY: Final = "acr"
+_TUNNEL: Final = "aks/tunnel"
+"""What is open to it is told however narrow: it carries commands into the cluster."""
 _WIDE: Final = {4: 24, 6: 56}
 
 
@@ -147,7 +149,7 @@ def _by_address(rule: Rule) -> Iterator[_Remark]:
     what = "any address" if rule.any_destination else ""
     if rule.tags:
         what = "service tag " + ", ".join(rule.tags)
-    elif wide := [network for network in rule.networks if _is_wide(network)]:
+    elif wide := [net for net in rule.networks if _is_wide(net) or rule.requirement == _TUNNEL]:
         what = f"{wide[0]}" + (f" and {len(wide) - 1} more ranges" if len(wide) > 1 else "")
     if what:
         spans = ", ".join(map(str, rule.ports))

@@ -59,6 +59,8 @@ def parse_network(text: str) -> Network:
         network = ip_network(text)
     except ValueError as error:
         raise AddressError(f"{text!r} is not an address range", hint=_repair(text)) from error
+    if "%" in text:
+        raise AddressError(f"{text!r} has a zone", hint=f"write {text.partition('%')[0]}")
     if isinstance(network, IPv6Network) and network.overlaps(_MAPPED) and network.prefixlen >= 96:
         raise AddressError(f"{text!r} is IPv4 written as IPv6", hint="write the IPv4 range")
     return network

@@ -51,7 +51,7 @@ def test_validate_good(good: Path) -> None:
     result = run("validate", good)
     assert result.exit_code == 0
     assert result.stdout.startswith(f"{good}: good: 5 rules, 1 listed name, mode audit, digest ")
-    assert result.stderr == ""
+    assert "warning: aks/tunnel#" in result.stderr  # findings do not fail it without --strict
 
 
 def test_validate_bad(bad: Path) -> None:

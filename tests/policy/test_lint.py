@@ -22,6 +22,10 @@ CASES = {
     "small range": (rule("a", "20.9.0.0/24", ports="tcp:443"), set()),
     "private range": (rule("a", "10.0.0.0/8", ports="udp:53"), set()),
     "tag": (rule("a", "20.9.0.1", ports="tcp:443", tags=("Sql",)), {BY_ADDRESS}),
+    "tunnel to one address": (
+        rule("a", "20.9.0.1", ports="udp:1194", requirement="aks/tunnel"),
+        {BY_ADDRESS},
+    ),
     "denied range": (rule("a", "any", ports="tcp:1-65535", action=DENY), set()),
     "blob": (rule("a", "*.blob.core.windows.net", "blob.core.windows.net"), {TENANT}),
     "blob prefix": (rule("a", "umsa*.blob.core.windows.net"), {TENANT}),

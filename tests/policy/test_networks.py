@@ -5,10 +5,12 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egressproxy.policy.networks import Network, in_order, intersect
+from egressproxy.errors import AddressError
+from egressproxy.policy.networks import Network, in_order, intersect, parse_network
 
 BASE = int(ip_address("10.0.0.0"))
 NETWORKS = st.lists(
@@ -36,3 +38,9 @@ def test_versions_do_not_mix() -> None:
     left = [ip_network("0.0.0.0/0"), ip_network("2001:db8::/32")]
     right = [ip_network("::/0"), ip_network("10.0.0.0/8")]
     assert intersect(left, right) == (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
+
+
+def test_a_zone_means_nothing_to_a_gateway() -> None:
+    with pytest.raises(AddressError) as caught:
+        parse_network("fe80::1%eth0")
+    assert caught.value.hint == "write fe80::1"
