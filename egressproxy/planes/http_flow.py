@@ -170,8 +170,8 @@ class HttpFlows:
     def _serve(self, work: HttpWork) -> None:
         """Write and read until nothing more can be done, or the turn is over."""
         flow = work.flow
-        if work.is_running:
-            return  # a dial that was answered at once; whoever runs goes on
+        if work.is_running or self._reactor.is_owed(flow.client):
+            return  # a dial that was answered at once, or an event; whoever runs goes on
         flow.touched = self._reactor.now
         work.allowance = _TURN_BYTES
         for _ in range(_ROUNDS):

@@ -37,6 +37,8 @@ PRI: Final = select.EPOLLPRI
 _EDGE_READ: Final = IN | RDHUP | PRI | select.EPOLLET
 _EDGE_BOTH: Final = _EDGE_READ | OUT
 _BATCH: Final = 256
+_TURNS_S: Final = 0.005
+"""Owed turns of a batch: flows that always have more to do leave room for the events of others."""
 BUFFER_BYTES: Final = 65536
 
 _log = logging.getLogger(__name__)
@@ -107,6 +109,10 @@ class Reactor:
         """Owe ``turn(leg)``, to be taken in the next batch; asked twice, it is taken once."""
         self._again[leg] = turn
 
+    def is_owed(self, leg: Leg) -> bool:
+        """Whether a turn is owed, so that an event of the flow need not be handled before it."""
+        return leg in self._again
+
     def owe(self, owed: bool) -> None:
         """Keep the epoll readable for a turn that is not a leg's; ``settle`` makes it so."""
         self._owed = owed
@@ -175,9 +181,13 @@ class Reactor:
         table[entry.fd] = entry
 
     def _take_turns(self) -> None:
-        turns, self._again = self._again, {}
-        for key, turn in turns.items():
-            self.call(key.flow, turn, key)
+        ends = self.now + _TURNS_S
+        for leg in list(self._again):
+            turn = self._again.pop(leg, None)  # None where another's turn has ended its flow
+            if turn is not None:
+                self.call(leg.flow, turn, leg)
+                if self.clock() >= ends:
+                    return  # the others first next time: who asks again stands behind them
 
     def _crashed(self, entry: Watched | Flow) -> None:
         _log.exception("a flow is closed because of a defect")

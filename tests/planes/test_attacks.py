@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from egressproxy.observe.record import Plane
+from egressproxy.planes.flow import Flow, Leg
+from egressproxy.planes.limits import Source
+from egressproxy.planes.reactor import Reactor, nothing
 from egressproxy.policy.rules import Destination
 from tests.planes.world import SERVER, World, client_hello, rule
 
@@ -171,3 +175,30 @@ def test_a_ledger_that_fails_keeps_no_flow_open(
     world.upstream(server)
     world.turn()
     assert world.engine.active == 1
+
+
+def test_owed_turns_leave_room_for_events() -> None:
+    """Flows that always have more to do are served in rounds, a few milliseconds a batch."""
+    now = 0.0
+    taken: list[Leg] = []
+    reactor = Reactor(lambda: now)
+    pairs = [socket.socketpair() for _ in range(5)]
+    flow = Flow(1, Plane.EXPLICIT, Source("192.0.2.1"), 1, 0.0)
+    legs = [Leg(pair[0], flow, nothing, waits=False) for pair in pairs]
+
+    def turn(leg: Leg) -> None:
+        nonlocal now
+        now += 0.003
+        taken.append(leg)
+        reactor.again(leg, turn)
+
+    for leg in legs:
+        reactor.again(leg, turn)
+    for _ in range(5):
+        reactor.ready()
+    assert taken == legs * 2  # two a batch, each in its order
+    for leg in legs:
+        reactor.drop(leg)
+    reactor.close()
+    for pair in pairs:
+        pair[1].close()
