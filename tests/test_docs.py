@@ -128,6 +128,8 @@ def test_consoles_show_what_the_commands_print(
 ) -> None:
     monkeypatch.chdir(folder)
     for command, shown in _transcript(block.text):
+        if command.startswith("egressproxy init "):  # what follows is about the file it writes
+            CliRunner().invoke(cli, [*command.split()[1:], "--force"], catch_exceptions=False)
         if not command.startswith("egressproxy ") or not shown:
             continue
         done = CliRunner().invoke(cli, command.split()[1:], catch_exceptions=False)
