@@ -59,7 +59,10 @@ def guarded(options: AdminOptions) -> Callable[..., Awaitable[web.StreamResponse
 
 def refusal(request: web.Request, options: AdminOptions) -> web.Response | None:
     """Why a request is not answered, or ``None`` where it is."""
-    if options.checks_host and not is_this_machine(request.host):
+    # Not request.host, which asks the system's resolver, and waits, where there is no Host; that is
+    # HTTP/1.0 (aiohttp refuses it in 1.1), which no browser speaks.
+    host = request.headers.get("Host")
+    if options.checks_host and host is not None and not is_this_machine(host):
         return answer(
             {"error": "the Host header does not name this machine", "hint": "ask 127.0.0.1"},
             status=421,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from egressproxy.admin.access import guarded
 from egressproxy.admin.pages import Pages
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES: Final = 4096
 MAX_FIELD_BYTES: Final = 8190
 MAX_CONNECTIONS: Final = 64
+ACCEPT_BATCH: Final = 16
+"""asyncio accepts as many at a time, before any of them counts as a connection."""
+BACKLOG: Final = 1024
 KEEPALIVE_S: Final = 15.0
 SHUTDOWN_TIMEOUT_S: Final = 2.0
 
@@ -45,6 +50,7 @@ async def serve_admin(supervisor: Supervisor, options: AdminOptions) -> AsyncIte
     runner = web.AppRunner(
         application,
         access_log=None,
+        logger=_faults(),
         handle_signals=False,
         keepalive_timeout=KEEPALIVE_S,
         max_line_size=MAX_FIELD_BYTES,
@@ -54,7 +60,10 @@ async def serve_admin(supervisor: Supervisor, options: AdminOptions) -> AsyncIte
     await runner.setup()
     sock = _listen(options.place)
     try:
-        server = await asyncio.get_running_loop().create_server(_bounded(runner.server), sock=sock)
+        server = await asyncio.get_running_loop().create_server(
+            _bounded(runner.server), sock=sock, backlog=ACCEPT_BATCH
+        )
+        sock.listen(BACKLOG)  # the kernel's queue; asyncio has one number for both
         journal().info("admin listens", at=_place(options, sock))
         try:
             yield
@@ -74,11 +83,22 @@ def _bounded(server: web.Server | None) -> Callable[[], asyncio.BaseProtocol]:
 
     def accept() -> asyncio.BaseProtocol:
         connections = server.connections
-        if len(connections) >= MAX_CONNECTIONS:
-            connections[0].force_close()
+        for oldest in connections[: max(0, len(connections) + 1 - MAX_CONNECTIONS)]:
+            oldest.force_close()
         return server()
 
     return accept
+
+
+def _faults() -> logging.Logger:
+    """A logger of our own faults: a request that is no HTTP is its sender's, and no news."""
+    logger = logging.getLogger(f"{__name__}.requests")
+    logger.addFilter(_is_our_fault)  # the same one again adds nothing
+    return logger
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def _listen(place: Endpoint | Path) -> socket.socket:

@@ -89,6 +89,7 @@ def _open_missing_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - for good
+            os.set_inheritable(stream.fileno(), True)  # else a worker's epoll gets the number
             setattr(sys, name, stream)
 
 

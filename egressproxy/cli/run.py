@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from egressproxy.admin.options import admin_options, read_token
+from egressproxy.errors import ServiceError
 from egressproxy.planes.context import AllowRecords, ListenerKind
 from egressproxy.service.configuration import Problems, Sources, flag, read_config, read_settings
 from egressproxy.service.cpus import usable_cpus
@@ -156,6 +158,9 @@ def serve(options: RunOptions, admin: AdminOptions | None) -> None:
     """
     from egressproxy.service.journal import configure_journal
     from egressproxy.service.supervisor import Supervisor
+
+    if options.log.path is None and sys.__stdout__ is None:
+        raise ServiceError("flow records go to stdout, which is closed", hint="--log FILE")
 
     def beside(supervisor: Supervisor) -> AbstractAsyncContextManager[object]:
         if admin is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import stat
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from egressproxy.admin.options import AdminOptions
-from egressproxy.admin.server import MAX_CONNECTIONS, serve_admin
+from egressproxy.admin.server import ACCEPT_BATCH, MAX_CONNECTIONS, serve_admin
 from egressproxy.errors import Problem, ServiceError
 from egressproxy.observe.counters import Counters
 from egressproxy.service.generation import load_generation
@@ -276,6 +276,56 @@ async def test_idle_connections_do_not_shut_others_out(supervisor: FakeSuperviso
         assert await idle[0][0].read() == b"", "the oldest made room"
         for _, writer in idle:
             writer.close()
+
+
+async def test_a_burst_of_connections_is_bounded_too(supervisor: FakeSupervisor) -> None:
+    async with admin(supervisor) as client:
+        port = int(client.base.rpartition(":")[2])
+        count = 3 * MAX_CONNECTIONS
+        streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+        burst = [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
+        assert (await client.ask("/healthz"))[0] == 200
+        for reader, writer in streams:
+            async with asyncio.timeout(10):
+                assert await reader.read() == b""
+            writer.close()
+        ended = 0
+        for sock in burst:
+            sock.setblocking(False)
+            with suppress(BlockingIOError):
+                ended += sock.recv(1) == b""
+            sock.close()
+        assert count - ended <= MAX_CONNECTIONS + ACCEPT_BATCH
+
+
+async def test_a_request_without_host_asks_no_resolver(
+    supervisor: FakeSupervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiohttp would: it blocks the loop, on which the workers' heartbeats are, for seconds."""
+
+    def resolve(*_: object) -> str:
+        raise AssertionError("the resolver was asked")
+
+    monkeypatch.setattr(socket, "getfqdn", resolve)
+    async with admin(supervisor) as client:
+        port = int(client.base.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.0 200 ")
+        writer.close()
+
+
+async def test_garbage_is_no_news(
+    supervisor: FakeSupervisor, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with admin(supervisor) as client:
+        port = int(client.base.rpartition(":")[2])
+        for garbage in (bytes(range(256)), b"GET / HTTP/1.1\r\nX: " + b"a" * 20000 + b"\r\n\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(garbage)
+            assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
+            writer.close()
+    assert not caplog.records
 
 
 async def test_unix_socket(supervisor: FakeSupervisor, tmp_path: Path) -> None:
