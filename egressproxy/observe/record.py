@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import time
 from enum import StrEnum
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _quote
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from egressproxy.policy.verdict import Action, Pass, Reason
 
@@ -27,6 +28,7 @@ _OWN_TEXT: Final = 128  # rule ids, groups, notes: chosen by whoever wrote the p
 _ADDRESS_TEXT: Final = 64
 _ALPN_TEXT: Final = 32
 _LIST_ITEMS: Final = 8
+_COMMON_PARTS: Final = 512  # of a few KiB each at worst, so records with long lists are left out
 _END_OF_TIME: Final = 253402300799  # 9999-12-31T23:59:59Z
 
 
@@ -59,12 +61,13 @@ class FlowRecord(NamedTuple):
 
     time: float
     flow_id: str
+    src_port: int
+    # From here to ``note``: what the flows between the same two ends have in common.
     action: Action
     reason: Reason
     plane: Plane
     protocol: str
     src_ip: str
-    src_port: int
     dst_port: int
     rule: str | None = None
     decided_by: Pass = Pass.NONE
@@ -73,19 +76,19 @@ class FlowRecord(NamedTuple):
     dst_ip: str | None = None
     name: str | None = None
     name_source: NameSource = NameSource.NONE
-    alpn: Sequence[str] = ()
-    tls_versions: Sequence[str] = ()
+    alpn: tuple[str, ...] = ()
+    tls_versions: tuple[str, ...] = ()
     ech: bool = False
     dialled_ip: str | None = None
     destination_match: str = "unknown"
+    close_reason: str = ""
+    policy: str = ""
+    note: str = ""
     bytes_up: int = 0
     bytes_down: int = 0
     requests: int = 0
     duration_s: float = 0.0
-    close_reason: str = ""
-    policy: str = ""
     count: int = 1  # type: ignore[assignment]  # the field's name; nobody counts in the tuple
-    note: str = ""
 
 
 def to_json_line(record: FlowRecord) -> bytes:
@@ -93,25 +96,37 @@ def to_json_line(record: FlowRecord) -> bytes:
 
     ``None`` is ``null``; ``time`` is RFC 3339 in UTC with milliseconds.
     """
-    r = record
+    write = _write_common if len(record.alpn) > _LIST_ITEMS else _common
+    own, ends, outcome, note = write(record[3:24])
     return (
-        f'{{"schema":{SCHEMA},"time":"{_stamp(r.time)}","flow_id":{_text(r.flow_id, _ADDRESS_TEXT)}'
+        f'{{"schema":{SCHEMA},"time":"{_stamp(record.time)}"'
+        f',"flow_id":{_text(record.flow_id, _ADDRESS_TEXT)}{own},"src_port":{record.src_port:d}'
+        f'{ends},"bytes_up":{record.bytes_up:d},"bytes_down":{record.bytes_down:d}'
+        f',"requests":{record.requests:d},"duration_s":{_seconds(record.duration_s)}'
+        f'{outcome},"count":{record.count:d}{note}'
+    ).encode("ascii")
+
+
+def _write_common(fields: tuple[Any, ...]) -> tuple[str, str, str, str]:
+    """The four stretches of a line between a flow's own values, for ``action`` to ``note``."""
+    r = FlowRecord(0.0, "", 0, *fields)
+    return (
         f',"action":"{r.action}","reason":"{r.reason}","rule":{_text(r.rule, _OWN_TEXT)}'
         f',"pass":"{r.decided_by}","would_deny":{_flag(r.would_deny)},"plane":"{r.plane}"'
-        f',"protocol":{_text(r.protocol, _ALPN_TEXT)}'
-        f',"src_ip":{_text(r.src_ip, _ADDRESS_TEXT)},"src_port":{r.src_port:d}'
+        f',"protocol":{_text(r.protocol, _ALPN_TEXT)},"src_ip":{_text(r.src_ip, _ADDRESS_TEXT)}',
         f',"source_group":{_text(r.source_group, _OWN_TEXT)}'
         f',"dst_ip":{_text(r.dst_ip, _ADDRESS_TEXT)},"dst_port":{r.dst_port:d}'
         f',"name":{_text(r.name, _PEER_TEXT)},"name_source":"{r.name_source}"'
         f',"alpn":{_texts(r.alpn)},"tls_versions":{_texts(r.tls_versions)},"ech":{_flag(r.ech)}'
         f',"dialled_ip":{_text(r.dialled_ip, _ADDRESS_TEXT)}'
-        f',"destination_match":{_text(r.destination_match, _ALPN_TEXT)}'
-        f',"bytes_up":{r.bytes_up:d},"bytes_down":{r.bytes_down:d},"requests":{r.requests:d}'
-        f',"duration_s":{_seconds(r.duration_s)}'
+        f',"destination_match":{_text(r.destination_match, _ALPN_TEXT)}',
         f',"close_reason":{_text(r.close_reason, _ADDRESS_TEXT)}'
-        f',"policy":{_text(r.policy, _ADDRESS_TEXT)},"count":{r.count:d}'
-        f',"note":{_text(r.note, _OWN_TEXT)}}}\n'
-    ).encode("ascii")
+        f',"policy":{_text(r.policy, _ADDRESS_TEXT)}',
+        f',"note":{_text(r.note, _OWN_TEXT)}}}\n',
+    )
+
+
+_common = lru_cache(maxsize=_COMMON_PARTS)(_write_common)
 
 
 def _flag(value: bool) -> str:

@@ -132,8 +132,9 @@ class Verdict:
     decided_by: Pass = Pass.NONE
     would_deny: bool = False
     rule: Rule | None = field(default=None, repr=False, compare=False)
+    is_allow: bool = field(init=False, repr=False, compare=False)
+    """Whether the flow may go on."""
 
-    @property
-    def is_allow(self) -> bool:
-        """Whether the flow may go on."""
-        return self.action is Action.ALLOW
+    def __post_init__(self) -> None:
+        """Ask once, because every flow asks."""
+        object.__setattr__(self, "is_allow", self.action is Action.ALLOW)

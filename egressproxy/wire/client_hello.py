@@ -183,47 +183,54 @@ class HelloReader:
 def _parse_body(body: bytes, size: int) -> ClientHello:
     # body ends where the hello ends, so that a length that runs past it is an exception.
     try:
-        extensions = _extensions(body)
-        name, fault = _server_name(extensions.get(_SERVER_NAME))
-        alpn = _memo_alpn(extensions.get(_ALPN))
-        versions = _offered_versions(extensions.get(_SUPPORTED_VERSIONS), body)
+        starts = _extensions(body)
+        name, fault = _server_name(_extension(body, starts.get(_SERVER_NAME)))
+        alpn = _memo_alpn(_extension(body, starts.get(_ALPN)))
+        versions = _offered_versions(_extension(body, starts.get(_SUPPORTED_VERSIONS)), body)
     except (IndexError, struct.error) as error:
         raise _malformed("a length runs past the end of the hello") from error
-    has_ech = not _ECH.isdisjoint(extensions)
+    has_ech = not _ECH.isdisjoint(starts)
     return ClientHello(name, fault, alpn, versions, has_ech, size)
 
 
-def _extensions(body: bytes) -> Mapping[int, bytes]:
+def _extensions(body: bytes) -> Mapping[int, int]:
+    """Where each extension begins, by its type."""
     if body[0] != 3:
         raise _malformed(f"client version {body[0]}.{body[1]}")
     at = 34  # legacy_version and random
     session = body[at]
     at += 1 + session
-    (suites,) = _U16.unpack_from(body, at)
+    suites = body[at] << 8 | body[at + 1]
     at += 2 + suites
     compressions = body[at]
     at += 1 + compressions
     if session > 32 or suites % 2 or not suites or not compressions:
         raise _malformed("session id, cipher suites or compression methods of a wrong size")
-    if at == len(body):
-        return {}
-    (total,) = _U16.unpack_from(body, at)
-    at += 2
-    if at + total != len(body):
-        raise _malformed("the extensions do not end with the hello")
-    found: dict[int, bytes] = {}
     end = len(body)
+    if at == end:
+        return {}
+    at += 2
+    if at + (body[at - 2] << 8 | body[at - 1]) != end:
+        raise _malformed("the extensions do not end with the hello")
+    starts: dict[int, int] = {}
+    count = 0
     unpack = _EXTENSION.unpack_from
     while at < end:
         kind, length = unpack(body, at)
-        if kind in found:
-            raise _malformed(f"extension {kind} twice")
-        at += 4
-        found[kind] = body[at : at + length]
-        at += length
+        starts[kind] = at
+        at += 4 + length
+        count += 1
     if at != end:
         raise _malformed("an extension runs past the end of the hello")
-    return found
+    if len(starts) != count:
+        raise _malformed("two extensions of one type")
+    return starts
+
+
+def _extension(body: bytes, start: int | None) -> bytes | None:
+    if start is None:
+        return None
+    return body[start + 4 : start + 4 + (body[start + 2] << 8 | body[start + 3])]
 
 
 def _server_name(data: bytes | None) -> tuple[DnsName | None, Fault | None]:
