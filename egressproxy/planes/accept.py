@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 from typing import TYPE_CHECKING, Final
 
 from egressproxy.kernel.destination import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 64
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_TELL_EVERY_S: Final = 60.0
 _LOOP: Final = Verdict(Action.DENY, Reason.LOOP)
 
 _log = logging.getLogger(__name__)
@@ -79,6 +81,7 @@ class Acceptor:
         self._listeners: list[Listener] = []
         self._ports: frozenset[int] = frozenset()
         self._paused = False
+        self._told_at = -math.inf
 
     def listen(self, sock: socket.socket, kind: ListenerKind) -> None:
         """Accept from a listening, non-blocking socket, which the caller keeps open."""
@@ -123,8 +126,13 @@ class Acceptor:
 
     def _pause(self, error: OSError) -> None:
         self._paused = True
+        now = self._reactor.now
+        is_news = now - self._told_at >= _TELL_EVERY_S
         for listener in self._listeners:
             self._reactor.change(listener, 0)
+        if not is_news:
+            return
+        self._told_at = now
         _log.error(
             "accepting pauses: %s; raise the limit of open files or lower max_flows",
             error.strerror,

@@ -170,7 +170,7 @@ class HttpFlows:
     def _serve(self, work: HttpWork) -> None:
         """Write and read until nothing more can be done, or the turn is over."""
         flow = work.flow
-        if work.is_running or flow.stage is not Stage.HTTP or self._reactor.is_owed(flow.client):
+        if work.is_running or flow.work is not work or self._reactor.is_owed(flow.client):
             return  # a dial that was answered at once, or an event; whoever runs goes on
         flow.touched = self._reactor.now
         work.allowance = _TURN_BYTES

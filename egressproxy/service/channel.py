@@ -44,8 +44,8 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
 class Channel:
     """One end; ``on_message(message, descriptors)`` and ``on_closed()`` are called from the loop.
 
-    Received descriptors belong to the receiver. ``on_closed`` is called once, when the other end
-    is gone; not after ``close``.
+    Received descriptors belong to the receiver; none, where not all could be taken. ``on_closed``
+    is called once, when the other end is gone; not after ``close``.
     """
 
     def __init__(
@@ -114,15 +114,19 @@ class Channel:
         room = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
         while self._open:
             try:
-                packet, extras, _, _ = self._end.recvmsg(MAX_PACKET_BYTES, room, _CLOEXEC)
+                packet, extras, flags, _ = self._end.recvmsg(MAX_PACKET_BYTES, room, _CLOEXEC)
             except BlockingIOError:
                 return
             except OSError:
-                packet, extras = b"", []
+                packet, extras, flags = b"", [], 0
             if not packet:
                 self._gone()
                 return
-            self._on_message(decode(packet), _received_descriptors(extras))
+            descriptors = _received_descriptors(extras)
+            if flags & socket.MSG_CTRUNC:  # no numbers were left for some of them
+                _close_all(descriptors)
+                descriptors = []
+            self._on_message(decode(packet), descriptors)
 
     def _gone(self) -> None:
         self.close()

@@ -176,6 +176,8 @@ class Worker:
 
 
 def _build(descriptors: Sequence[int]) -> Ruleset:
+    if not descriptors:
+        raise ServiceError("the policy did not arrive: too many open files")
     bundle, *tables = descriptors
     try:
         return receive(unpack_chunks(bundle), tables)

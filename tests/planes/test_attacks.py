@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import select
 import socket
 from dataclasses import replace
@@ -14,7 +15,7 @@ from egressproxy.planes.flow import Flow, Leg
 from egressproxy.planes.limits import Source
 from egressproxy.planes.reactor import Reactor, nothing
 from egressproxy.policy.rules import Destination
-from tests.planes.world import SERVER, World, client_hello, rule
+from tests.planes.world import GATEWAY, SERVER, World, client_hello, rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,3 +203,24 @@ def test_owed_turns_leave_room_for_events() -> None:
     reactor.close()
     for pair in pairs:
         pair[1].close()
+
+
+def test_descriptors_that_stay_exhausted_do_not_fill_the_journal(
+    worlds: Worlds, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = worlds()
+    waiting = socket.create_connection((GATEWAY, world.intercept()))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        for _ in range(100):
+            world.now += 1
+            world.engine.tick()
+            world.engine.ready()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [r.getMessage()[:16] for r in caplog.records] == ["accepting pauses"] * 2
+    caplog.clear()
+    world.pass_time(0.1)
+    assert world.engine.active == 1
+    waiting.close()

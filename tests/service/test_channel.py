@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,25 @@ async def test_a_message_too_large_is_refused() -> None:
         near.channel.send(Failed(1, "x" * MAX_PACKET_BYTES))
     near.channel.close()
     far.channel.close()
+
+
+async def test_descriptors_that_cannot_all_be_taken_are_none() -> None:
+    """Half of a policy's descriptors is no policy, and what was taken of them must not leak."""
+    async with asyncio.timeout(5):
+        near, far = pair()
+        letters = [os.memfd_create("letter") for _ in range(3)]
+        near.channel.send(Done(1), letters)
+        free = os.dup(letters[0])
+        os.close(free)
+        before = open_descriptors()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, hard))  # room for one of three
+        try:
+            assert await far.heard.get() == (Done(1), [])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert open_descriptors() == before
+        for fd in letters:
+            os.close(fd)
+        near.channel.close()
+        far.channel.close()
