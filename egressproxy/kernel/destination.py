@@ -10,13 +10,15 @@ unwrapped: a dual-stack socket shows an IPv4 client as ``::ffff:10.0.0.1``.
 
 from __future__ import annotations
 
-import socket
+from functools import lru_cache
+from socket import AF_INET6, IPPROTO_IP, IPPROTO_IPV6, inet_ntoa, inet_ntop
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from socket import SocketType
     from typing import TypeAlias
 
-    RawSocket: TypeAlias = socket.SocketType
+    RawSocket: TypeAlias = SocketType
 
 SO_ORIGINAL_DST: Final = 80
 IP6T_SO_ORIGINAL_DST: Final = 80
@@ -41,15 +43,21 @@ def plain_address(text: str) -> str:
 def redirected_destination(sock: RawSocket) -> Endpoint | None:
     """What conntrack says; ``None`` where the connection was not redirected (or not tracked)."""
     try:
-        if sock.family == socket.AF_INET6 and "." not in sock.getsockname()[0]:
-            raw = sock.getsockopt(socket.IPPROTO_IPV6, IP6T_SO_ORIGINAL_DST, _SOCKADDR_IN6)
-            address = plain_address(socket.inet_ntop(socket.AF_INET6, raw[8:24]))
-        else:
-            raw = sock.getsockopt(socket.IPPROTO_IP, SO_ORIGINAL_DST, _SOCKADDR_IN)
-            address = socket.inet_ntoa(raw[4:8])
+        if sock.family == AF_INET6 and "." not in sock.getsockname()[0]:
+            return _endpoint(sock.getsockopt(IPPROTO_IPV6, IP6T_SO_ORIGINAL_DST, _SOCKADDR_IN6))
+        return _endpoint(sock.getsockopt(IPPROTO_IP, SO_ORIGINAL_DST, _SOCKADDR_IN))
     except OSError:
         return None
-    return Endpoint(address, raw[2] << 8 | raw[3])
+
+
+@lru_cache(maxsize=4096)
+def _endpoint(sockaddr: bytes) -> Endpoint:
+    """What a ``sockaddr_in`` or ``sockaddr_in6`` says; clients go where others have gone before."""
+    if len(sockaddr) == _SOCKADDR_IN:
+        address = inet_ntoa(sockaddr[4:8])
+    else:
+        address = plain_address(inet_ntop(AF_INET6, sockaddr[8:24]))
+    return Endpoint(address, sockaddr[2] << 8 | sockaddr[3])
 
 
 def local_destination(sock: RawSocket) -> Endpoint | None:

@@ -161,15 +161,14 @@ class Acceptor:
         if destination is None:
             self._refuser.deny(flow, _LOOP, b"")  # nobody redirected it: it came straight to us
             return
-        flow.dst_ip, flow.dst_port = destination
-        flow.facts = facts = Facts(
-            Protocol.TCP, flow.source.address, flow.dst_port, None, flow.dst_ip
-        )
-        if flow.dst_port in self._ports and flow.dst_ip in context.own_addresses:
-            self._refuser.deny(flow, _LOOP, b"")
+        address, port = flow.dst_ip, flow.dst_port = destination
+        is_loop = port in self._ports and address in context.own_addresses
+        flow.ruleset = ruleset = context.ruleset
+        if not is_loop and not ruleset.has_network_rules(port):
+            self._sniffer.begin(flow)
             return
-        flow.ruleset = context.ruleset
-        verdict = context.ruleset.decide_network(facts, context.wall_clock())
+        flow.facts = facts = Facts(Protocol.TCP, flow.source.address, port, None, address)
+        verdict = _LOOP if is_loop else ruleset.decide_network(facts, context.wall_clock())
         if verdict is None:
             flow.facts = None
             self._sniffer.begin(flow)

@@ -74,6 +74,10 @@ class Judge(Protocol):
         """Both passes; ``now`` is POSIX seconds."""
         ...
 
+    def has_network_rules(self, port: int) -> bool:
+        """Whether pass 1 can match anything at a port."""
+        ...
+
     def decide_network(self, flow: Flow, now: float) -> Verdict | None:
         """Pass 1 only; ``None`` where nothing matched."""
         ...

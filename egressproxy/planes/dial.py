@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from egressproxy.policy.verdict import Verdict
     from egressproxy.resolve.guard import Choice, Guard
 
+_HTTP: Final = Stage.HTTP
+_DIAL: Final = Stage.DIAL
 _MAX_ATTEMPTS: Final = 16
 """Addresses of one answer that are tried; names with hundreds of records exist."""
 _MEMO_CHOICES: Final = 4096
@@ -120,7 +122,9 @@ class Dialler:
         self._context = parts.context
         self._reactor = parts.reactor
         self._timers = parts.timers
+        self._address_timer = parts.timers.address
         self._counters = parts.context.counters
+        self._handler = self._on_event  # one bound method for all attempts
         # By addresses, original destination and rule. An entry keeps its rule alive, so that the
         # id is no other rule's.
         self._choices: dict[
@@ -143,7 +147,7 @@ class Dialler:
         if answer is not None:
             self._take(dial, self._choose(dial, answer))
             return
-        if flow.stage is not Stage.HTTP:
+        if flow.stage is not _HTTP:
             flow.stage = Stage.RESOLVE
         rule = dial.verdict.rule
         # Where the client's own address counts, a family that is still missing might hold it.
@@ -221,8 +225,8 @@ class Dialler:
             dial.is_race = True
             self._timers.dial.arm(dial, self._reactor.now)
         dial.candidates = candidates
-        if dial.flow.stage is not Stage.HTTP:
-            dial.flow.stage = Stage.DIAL
+        if dial.flow.stage is not _HTTP:
+            dial.flow.stage = _DIAL
         self._next(dial)
 
     def _next(self, dial: Dial) -> None:
@@ -232,7 +236,7 @@ class Dialler:
             attempt = self._connect(dial, candidates.pop())
             if attempt is not None:
                 dial.attempts.append(attempt)
-                self._timers.address.arm(attempt, self._reactor.now)
+                self._address_timer.arm(attempt, self._reactor.now)
                 if candidates:
                     self._timers.stagger.arm(dial, self._reactor.now)
                 return
@@ -251,7 +255,7 @@ class Dialler:
         if error not in (0, errno.EINPROGRESS):
             sock.close()
             return None
-        attempt = Attempt(sock, dial.flow, self._on_event)
+        attempt = Attempt(sock, dial.flow, self._handler)
         attempt.address = address
         attempt.dial = dial
         self._reactor.add(attempt)
@@ -270,7 +274,7 @@ class Dialler:
             self._won(attempt, dial)
 
     def _won(self, attempt: Attempt, dial: Dial) -> None:
-        self._timers.address.cancel(attempt)
+        self._address_timer.cancel(attempt)
         attempt.dial = None
         dial.attempts.remove(attempt)
         if dial.is_race:

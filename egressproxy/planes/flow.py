@@ -9,7 +9,7 @@ kept that the record does not need.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from egressproxy.observe.record import NameSource
 
@@ -39,6 +39,10 @@ class Stage(Enum):
     REFUSE = "refuse"
     """Told no; the rest of what the client sends is read and dropped, within bounds."""
     CLOSED = "closed"
+
+
+_SNIFF: Final = Stage.SNIFF
+_NO_NAME: Final = NameSource.NONE
 
 
 class Watched:
@@ -155,13 +159,13 @@ class Flow:
         self.source = source
         self.src_port = src_port
         self.started = self.touched = started
-        self.stage = Stage.SNIFF
+        self.stage = _SNIFF
         self.dst_ip: str | None = None
         self.dst_port = 0
         self.ruleset: Judge | None = None
         self.facts: judged.Flow | None = None
         self.verdict: judged.Verdict | None = None
-        self.name_source = NameSource.NONE
+        self.name_source = _NO_NAME
         self.alpn: tuple[str, ...] = ()
         self.tls_versions: tuple[str, ...] = ()
         self.reader: HelloReader | None = None

@@ -8,7 +8,7 @@ has nothing to do.
 from __future__ import annotations
 
 from socket import SOCK_STREAM, SocketType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egressproxy.observe.record import Plane
 from egressproxy.planes.flow import Flow, Leg, Stage
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from egressproxy.planes.limits import Source
     from egressproxy.planes.reactor import Reactor
 
-_DEFECT = Verdict(Action.ERROR, Reason.INTERNAL_ERROR, decided_by=Pass.NONE)
+# An attribute of an enum class costs a call before Python 3.12.
+_CLOSED: Final = Stage.CLOSED
+_EXPLICIT: Final = Plane.EXPLICIT
+
+_DEFECT: Final = Verdict(Action.ERROR, Reason.INTERNAL_ERROR, decided_by=Pass.NONE)
 
 
 class Flows:
@@ -53,15 +57,15 @@ class Flows:
         flow = Flow(self._number, plane, source, src_port, self._reactor.now)
         flow.client = Leg(sock, flow, nothing, waits=False)
         self.active += 1
-        if plane is Plane.EXPLICIT:
+        if plane is _EXPLICIT:
             self._explicit += 1
         return flow
 
     def end(self, flow: Flow, why: CloseReason, *, reset: bool = False) -> None:
         """Close everything of a flow; with ``reset`` both peers get a RST."""
-        if flow.stage is Stage.CLOSED:
+        if flow.stage is _CLOSED:
             return
-        flow.stage = Stage.CLOSED
+        flow.stage = _CLOSED
         if flow.timer is not None:
             flow.timer.cancel(flow)
             flow.timer = None
@@ -91,7 +95,7 @@ class Flows:
         """Refuse at the door a flow that no limit has admitted: a RST, and nothing is read."""
         self._ledger.refused(flow, verdict)
         flow.verdict = verdict
-        flow.stage = Stage.CLOSED
+        flow.stage = _CLOSED
         self._reactor.drop(flow.client, reset=True)
         del flow.client
         self._forget(flow)
@@ -112,11 +116,11 @@ class Flows:
 
     def _forget(self, flow: Flow) -> None:
         self.active -= 1
-        if flow.plane is Plane.EXPLICIT:
+        if flow.plane is _EXPLICIT:
             self._explicit -= 1
 
     def _crashed(self, flow: Flow) -> None:
-        if flow.stage is Stage.CLOSED:
+        if flow.stage is _CLOSED:
             return
         flow.verdict = _DEFECT
         try:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from egressproxy.policy.verdict import Flow as Facts
 
 STILL_OPEN: Final = "open"
-
+_UNREAD: Final = Protocol.TCP
+_DENY: Final = Action.DENY
+_HTTP: Final = Protocol.HTTP
 
 _TIMED: Final = 16
 """One judgement in so many is timed: looking at the clock takes as long as judging."""
@@ -37,7 +39,8 @@ class Ledger:
         self._context = context
         self._log = context.log
         self._counters = context.counters
-        self._allows = context.options.allow_records
+        self._writes_all = context.options.allow_records is AllowRecords.ALL
+        self._writes_some = context.options.allow_records is AllowRecords.SAMPLE
         self._sample_every = max(1, context.options.sample_every)
         self._sampled = 0
         self._up = self._down = 0
@@ -63,14 +66,14 @@ class Ledger:
     def refused(self, flow: Flow, verdict: Verdict) -> None:
         """A deny, or an error after an allow; counted and written at once."""
         self.count(flow, verdict)
-        if verdict.reason is not Reason.CLOSED_BEFORE_HELLO or self._allows is AllowRecords.ALL:
+        if self._writes_all or verdict.reason is not Reason.CLOSED_BEFORE_HELLO:
             why = "error" if verdict.action is Action.ERROR else "refused"
             self._log.write(self._record(flow, verdict, why))
 
     def vanished(self, flow: Flow, verdict: Verdict, *, quiet: bool) -> None:
         """The client left before there was anything to judge; ``quiet``: it never said a word."""
         self.count(flow, verdict)
-        if not quiet or self._allows is AllowRecords.ALL:
+        if self._writes_all or not quiet:
             self._log.write(self._record(flow, verdict, "client_closed"))
 
     def opened(self, flow: Flow) -> None:
@@ -130,10 +133,8 @@ class Ledger:
         )
 
     def _wants_allow(self) -> bool:
-        if self._allows is AllowRecords.NONE:
-            return False
-        if self._allows is AllowRecords.ALL:
-            return True
+        if self._writes_all or not self._writes_some:
+            return self._writes_all
         self._sampled += 1
         return self._sampled % self._sample_every == 0
 
@@ -142,7 +143,7 @@ class Ledger:
         context = self._context
         ruleset = flow.ruleset or context.ruleset
         name = None if facts is None else facts.name or facts.connect
-        denied_name = name if verdict.action is Action.DENY or verdict.would_deny else None
+        denied_name = name if verdict.action is _DENY or verdict.would_deny else None
         age = context.clock() - flow.started
         return FlowRecord(
             time=context.wall_clock() - age,
@@ -150,7 +151,7 @@ class Ledger:
             action=verdict.action,
             reason=verdict.reason,
             plane=flow.plane,
-            protocol=(Protocol.TCP if facts is None else facts.protocol).value,
+            protocol=_UNREAD if facts is None else facts.protocol,
             src_ip=flow.source.address,
             src_port=flow.src_port,
             dst_port=flow.dst_port,
@@ -180,7 +181,7 @@ class Ledger:
         context = self._context
         ruleset = flow.ruleset or context.ruleset
         host = None if authority is None else authority.name
-        denied_host = host if verdict.action is Action.DENY or verdict.would_deny else None
+        denied_host = host if verdict.action is _DENY or verdict.would_deny else None
         age = context.clock() - flow.started
         return FlowRecord(
             time=context.wall_clock() - age,
@@ -188,7 +189,7 @@ class Ledger:
             action=verdict.action,
             reason=verdict.reason,
             plane=flow.plane,
-            protocol=Protocol.HTTP.value,
+            protocol=_HTTP,
             src_ip=flow.source.address,
             src_port=flow.src_port,
             dst_port=flow.dst_port if authority is None else authority.port,

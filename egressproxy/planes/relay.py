@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from egressproxy.planes.flow import Flow, Leg
     from egressproxy.planes.parts import Parts
 
+_RELAY: Final = Stage.RELAY
 _BULK_ROUNDS: Final = 8
 _COPY_ROUNDS: Final = 16
 _TROUBLE: Final = RDHUP | PRI | ERR | HUP
@@ -52,7 +53,7 @@ class Relay:
     def start(self, flow: Flow, upstream: Leg) -> None:
         """Join the client to its upstream; each leg's ``pending`` goes out first."""
         client = flow.client
-        flow.stage = Stage.RELAY
+        flow.stage = _RELAY
         flow.upstream = upstream
         client.peer, upstream.peer = upstream, client
         client.on_event = self._handler
@@ -61,7 +62,7 @@ class Relay:
         # A reset that was noticed while dialling: ``pump`` reads what came before it.
         client.readable = client.readable or client.hung_up or client.broken
         self.pump(client)
-        if flow.stage is Stage.RELAY and (
+        if flow.stage is _RELAY and (
             upstream.readable or upstream.hung_up or upstream.pending is not None
         ):
             upstream.readable = True

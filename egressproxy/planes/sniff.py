@@ -41,12 +41,13 @@ class Sniffer:
         self._refuser = refuser
         self._tunnels = tunnels
         self._https = https
+        self._handler = self.on_event  # one bound method for all legs
         self._limit = parts.context.settings.max_hello_bytes
 
     def begin(self, flow: Flow) -> None:
         """Sniff from the first byte; what a CONNECT head was followed by is looked at first."""
         leg = flow.client
-        leg.on_event = self.on_event
+        leg.on_event = self._handler
         if leg.pending is not None:
             early, leg.pending = bytes(leg.pending), None
             if self._take(flow, early):

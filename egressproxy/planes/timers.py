@@ -33,7 +33,8 @@ class TimerQueue(Generic[K]):
     def arm(self, key: K, now: float) -> None:
         """Let a key expire ``timeout_s`` from now; one that waits already waits anew."""
         deadlines = self._deadlines
-        deadlines.pop(key, None)
+        if key in deadlines:
+            del deadlines[key]  # to the end
         deadlines[key] = now + self.timeout_s
 
     def cancel(self, key: K) -> None:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from egressproxy.planes.revoke import Revoker
     from egressproxy.wire.client_hello import ClientHello
 
+_TLS: Final = Protocol.TLS
+_SNI: Final = NameSource.SNI
+_DIAL: Final = Stage.DIAL
 _REASONS: Final = {fault: Reason(fault.value) for fault in Fault}
 
 
@@ -48,13 +51,14 @@ class Tunnels:
         self._refuser = refuser
         self._revoker = revoker
         self._counters = parts.context.counters
+        self._held_handler = self.on_held_event  # one bound method for all legs
 
     def hello(self, flow: Flow, hello: ClientHello) -> None:
         """A whole ClientHello; its bytes and what came after are ``flow.client.pending``."""
         context = self._context
         asked = flow.facts  # only a CONNECT was judged before it was sniffed
         facts = Facts(
-            Protocol.TLS,
+            _TLS,
             flow.source.address,
             flow.dst_port,
             hello.name,
@@ -70,7 +74,7 @@ class Tunnels:
         flow.alpn, flow.tls_versions = hello.alpn, hello.versions
         flow.facts = facts
         if hello.name is not None:
-            flow.name_source = NameSource.SNI
+            flow.name_source = _SNI
         if not verdict.is_allow:
             self._refuser.deny(flow, verdict, ACCESS_DENIED)
             return
@@ -104,9 +108,10 @@ class Tunnels:
             flow.timer.cancel(flow)
             flow.timer = None
         flow.reader = None
-        flow.stage = Stage.DIAL
-        flow.client.on_event = self.on_held_event
-        self._reactor.add(flow.client)
+        flow.stage = _DIAL
+        client = flow.client
+        client.on_event = self._held_handler
+        self._reactor.add(client)
 
     def connected(self, dial: Dial, upstream: Attempt) -> None:
         """The dial's answer."""

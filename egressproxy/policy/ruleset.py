@@ -83,6 +83,10 @@ class Ruleset:
             or window.flows.put(key, window.both(flow))
         )
 
+    def has_network_rules(self, port: int) -> bool:
+        """Whether some rule, in force or not, lets pass 1 decide at a port."""
+        return bool(self._address_counts[port & 0xFFFF])
+
     def decide_network(self, flow: Flow, now: float) -> Verdict | None:
         """Judge by pass 1 alone, before a byte is read; ``None`` where no rule in force matched."""
         return self._at(now).network(flow)
