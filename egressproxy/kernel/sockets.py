@@ -11,6 +11,7 @@ import errno
 import ipaddress
 import socket
 import struct
+from socket import IPPROTO_TCP, SO_MARK, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY
 from typing import Final
 
 from egressproxy.errors import ServiceError
@@ -18,6 +19,7 @@ from egressproxy.errors import ServiceError
 IPV6_TRANSPARENT: Final = 75  # linux/in6.h; no name in the socket module
 _KEEPALIVE_PROBES: Final = 3
 _BACKLOG: Final = 4096  # the kernel caps it at net.core.somaxconn
+_NONBLOCKING_STREAM: Final = int(SOCK_STREAM) | int(SOCK_NONBLOCK)
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
@@ -73,10 +75,10 @@ def connecting(family: int, mark: int) -> socket.SocketType:
     Raises:
         OSError: no descriptor, no memory, or a mark without the capability.
     """
-    sock = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock = socket.SocketType(family, _NONBLOCKING_STREAM)
+    sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
     if mark:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        sock.setsockopt(SOL_SOCKET, SO_MARK, mark)
     return sock
 
 

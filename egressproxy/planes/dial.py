@@ -68,10 +68,12 @@ class Attempt(Leg):
 
     __slots__ = ("address", "dial", "kept_alive", "key")
 
-    def __init__(self, sock: SocketType, flow: Flow, on_event: Callable[[Any, int], None]) -> None:
-        super().__init__(sock, flow, on_event, waits=True)
-        self.address = ""
-        self.dial: Dial | None = None
+    def __init__(
+        self, sock: SocketType, dial: Dial, address: str, on_event: Callable[[Any, int], None]
+    ) -> None:
+        Leg.__init__(self, sock, dial.flow, on_event, waits=True)
+        self.address = address
+        self.dial: Dial | None = dial
         self.kept_alive = False
         self.key = 0
 
@@ -219,12 +221,12 @@ class Dialler:
         if choice.reason is not None:
             self._fail(dial, choice.reason)
             return
-        candidates = list(choice.candidates[:_MAX_ATTEMPTS])
+        dial.candidates = candidates = list(choice.candidates)
         if len(candidates) > 1:
+            del candidates[_MAX_ATTEMPTS:]
             candidates.reverse()
             dial.is_race = True
             self._timers.dial.arm(dial, self._reactor.now)
-        dial.candidates = candidates
         if dial.flow.stage is not _HTTP:
             dial.flow.stage = _DIAL
         self._next(dial)
@@ -252,12 +254,10 @@ class Dialler:
             error = sock.connect_ex((address, dial.target.port))
         except (OSError, OverflowError):
             error = errno.EINVAL
-        if error not in (0, errno.EINPROGRESS):
+        if error != errno.EINPROGRESS and error:
             sock.close()
             return None
-        attempt = Attempt(sock, dial.flow, self._handler)
-        attempt.address = address
-        attempt.dial = dial
+        attempt = Attempt(sock, dial, address, self._handler)
         self._reactor.add(attempt)
         return attempt
 

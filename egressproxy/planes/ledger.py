@@ -106,7 +106,7 @@ class Ledger:
             return
         if not flow.counted:
             self.count(flow, verdict)
-        if self._wants_allow():
+        if self._writes_all or self._is_sampled():
             self._log.write(self._record(flow, verdict, why))
 
     def http_opened(self, flow: Flow, name: NameRecord) -> None:
@@ -122,7 +122,7 @@ class Ledger:
         )
         self._up += name.bytes_up
         self._down += name.bytes_down
-        if not verdict.is_allow or self._wants_allow():
+        if not verdict.is_allow or self._writes_all or self._is_sampled():
             self._log.write(self._http_record(flow, name, name.close_reason or ""))
 
     def count(self, flow: Flow, verdict: Verdict) -> None:
@@ -132,9 +132,9 @@ class Ledger:
             flow.plane, verdict.action, verdict.reason, would_deny=verdict.would_deny
         )
 
-    def _wants_allow(self) -> bool:
-        if self._writes_all or not self._writes_some:
-            return self._writes_all
+    def _is_sampled(self) -> bool:
+        if not self._writes_some:
+            return False
         self._sampled += 1
         return self._sampled % self._sample_every == 0
 

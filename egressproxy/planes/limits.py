@@ -176,7 +176,9 @@ class WorkerLimits:
         """
         cells, index = self._cells, self._index
         cells[index] += 1
-        if sum(cells[: self._workers]) > self._max_flows:
+        workers = self._workers
+        # A slice of the mapping costs more than all the rest here, and often there is one worker.
+        if (sum(cells[:workers]) if workers > 1 else cells[0]) > self._max_flows:
             cells[index] -= 1
             return Reason.LIMIT_GLOBAL
         source = self._sources.get(address)
@@ -186,7 +188,7 @@ class WorkerLimits:
                 cells[index] -= 1
                 return Reason.LIMIT_SOURCE
         row = source.row + 1
-        if sum(cells[row : row + self._workers]) > self._per_source:
+        if (sum(cells[row : row + workers]) if workers > 1 else cells[row]) > self._per_source:
             cells[index] -= 1
             cells[row + index] -= 1
             return Reason.LIMIT_SOURCE

@@ -80,14 +80,16 @@ class Relay:
             return
         if events & OUT and (peer.pending is not None or peer.in_pipe):
             self.pump(peer)
+            peer = leg.peer  # None where that has ended the flow
         if events & _READABLE:
             leg.readable = True
-            if leg.pending is None and not leg.in_pipe:
-                if leg.pipe is None and not leg.ended and leg.peer is not None:
-                    leg.flow.touched = self._reactor.now
-                    self._copy(leg, peer)
-                else:
-                    self.pump(leg)
+            if leg.pending is not None or leg.in_pipe:
+                return
+            if leg.pipe is None and peer is not None and not leg.ended:
+                leg.flow.touched = self._reactor.now
+                self._copy(leg, peer)
+            else:
+                self.pump(leg)
 
     def pump(self, src: Leg) -> None:
         """Move what ``src`` has to its peer, until one of both can no more or the turn is over."""

@@ -24,28 +24,22 @@ if TYPE_CHECKING:
 class Ruleset:
     """Judges flows; ``decide*`` never raise and never wait. Not for several threads at once."""
 
-    __slots__ = ("_address_counts", "_notes", "_window", "program")
+    __slots__ = ("_address_counts", "_notes", "_window", "digest", "program", "refusal")
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self.digest: str = program.facts.digest
+        """The policy's digest, hexadecimal."""
+        self.refusal: Refusal = program.facts.refusal
+        """How denied clients are told."""
         self._address_counts = program.facts.tcp_udp_ports
         self._notes = Notes(program.facts.cloud, program.facts.requirements)
         self._window = Window(program, 0.0, 0.0)
 
     @property
-    def digest(self) -> str:
-        """The policy's digest, hexadecimal."""
-        return self.program.facts.digest
-
-    @property
     def policy_mode(self) -> Mode:
         """The document's mode; ``audit`` ends by itself after ``audit_until``."""
         return self.program.facts.mode
-
-    @property
-    def refusal(self) -> Refusal:
-        """How denied clients are told."""
-        return self.program.facts.refusal
 
     @property
     def on_reload(self) -> OnReload:
@@ -107,7 +101,8 @@ class Ruleset:
 
     def source_group(self, src: str) -> str | None:
         """The first group of the policy's ``sources`` that an address is in."""
-        return self._window.source(src).group
+        window = self._window
+        return (window.sources.young.get(src) or window.source(src)).group
 
     def application_ports(self) -> frozenset[tuple[Protocol, int]]:
         """The tls and http ports that rules use: what the transparent plane must listen for."""

@@ -45,6 +45,11 @@ class Lookup(StrEnum):
     ERROR = "error"
 
 
+# An attribute of an enum class costs a call before Python 3.12.
+_HIT: Final = Lookup.HIT
+_NEGATIVE: Final = Lookup.NEGATIVE
+
+
 class LookupCounters(Protocol):
     """Where the resolver counts; ``observe.counters.WorkerCounters`` is one."""
 
@@ -111,7 +116,7 @@ class Resolver:
         """The answer if it is known now: addresses, or a failure that is still remembered."""
         answer = self._known(name)
         if answer is not None:
-            self._count(Lookup.NEGATIVE if answer.error else Lookup.HIT)
+            self._count(_NEGATIVE if answer.error else _HIT)
         return answer
 
     def resolve(self, name: DnsName, callback: Callback, *, whole: bool = False) -> None:

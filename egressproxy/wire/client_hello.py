@@ -41,6 +41,7 @@ HANDSHAKE_RECORD: Final = 22
 _CLIENT_HELLO: Final = 1
 _RECORD_HEADER: Final = 5
 _HANDSHAKE_HEADER: Final = 4
+_BODY: Final = _RECORD_HEADER + _HANDSHAKE_HEADER
 _MAX_FRAGMENT: Final = 1 << 14  # RFC 8446 section 5.1
 
 _SERVER_NAME: Final = 0
@@ -51,6 +52,7 @@ _ECH: Final = frozenset((0xFE0D, 0xFE0C, 0xFE0B, 0xFE0A, 0xFE09, 0xFE08, 0xFF02,
 
 _VERSIONS: Final = {0x0300: "ssl3", 0x0301: "1.0", 0x0302: "1.1", 0x0303: "1.2", 0x0304: "1.3"}
 _U16: Final = struct.Struct(">H")
+_HEADERS: Final = struct.Struct(">BBBHBBH")  # of a record and of the handshake message in it
 _EXTENSION: Final = struct.Struct(">HH")
 _MEMO_OCTETS: Final = 256  # longer values are parsed each time, so that memos stay small
 
@@ -95,21 +97,18 @@ def parse_client_hello(
     Raises:
         WireError: never a ClientHello; ``code`` is a ``Fault``.
     """
-    if len(data) >= _RECORD_HEADER + _HANDSHAKE_HEADER:
-        fragment = data[3] << 8 | data[4]
-        length = data[6] << 16 | data[7] << 8 | data[8]
+    if len(data) >= _BODY:
+        record, major, _, fragment, message, high, low = _HEADERS.unpack_from(data)
         end = _RECORD_HEADER + fragment
         if (
-            data[0] == HANDSHAKE_RECORD
-            and data[1] == 3
-            and data[5] == _CLIENT_HELLO
-            and fragment == length + _HANDSHAKE_HEADER
+            record == HANDSHAKE_RECORD
+            and major == 3
+            and message == _CLIENT_HELLO
+            and fragment == _HANDSHAKE_HEADER + (high << 16 | low)
             and fragment <= _MAX_FRAGMENT
             and end <= limit
         ):
-            if len(data) < end:
-                return None
-            return _parse_body(bytes(data[_RECORD_HEADER + _HANDSHAKE_HEADER : end]), end)
+            return _parse_body(bytes(data[_BODY:end]), end) if len(data) >= end else None
     return HelloReader(limit).feed(data)
 
 
@@ -184,13 +183,17 @@ def _parse_body(body: bytes, size: int) -> ClientHello:
     # body ends where the hello ends, so that a length that runs past it is an exception.
     try:
         starts = _extensions(body)
-        name, fault = _server_name(_extension(body, starts.get(_SERVER_NAME)))
-        alpn = _memo_alpn(_extension(body, starts.get(_ALPN)))
-        versions = _offered_versions(_extension(body, starts.get(_SUPPORTED_VERSIONS)), body)
+        server_name = _extension(body, starts.get(_SERVER_NAME))
+        alpn = _extension(body, starts.get(_ALPN))
+        versions = _extension(body, starts.get(_SUPPORTED_VERSIONS))
+        if versions is None:
+            versions = b"\x02" + body[:2]
+        octets = len(server_name or b"") + len(alpn or b"") + len(versions)
+        read = _remembered if octets <= _MEMO_OCTETS else _read
+        name, fault, protocols, offered = read(server_name, alpn, versions)
     except (IndexError, struct.error) as error:
         raise _malformed("a length runs past the end of the hello") from error
-    has_ech = not _ECH.isdisjoint(starts)
-    return ClientHello(name, fault, alpn, versions, has_ech, size)
+    return ClientHello(name, fault, protocols, offered, not _ECH.isdisjoint(starts), size)
 
 
 def _extensions(body: bytes) -> Mapping[int, int]:
@@ -233,6 +236,17 @@ def _extension(body: bytes, start: int | None) -> bytes | None:
     return body[start + 4 : start + 4 + (body[start + 2] << 8 | body[start + 3])]
 
 
+def _read(
+    server_name: bytes | None, alpn: bytes | None, versions: bytes
+) -> tuple[DnsName | None, Fault | None, tuple[str, ...], tuple[str, ...]]:
+    """The extensions that matter, of which one client sends the same again and again."""
+    name, fault = _server_name(server_name)
+    return name, fault, () if alpn is None else _protocols(alpn), _offered_versions(versions)
+
+
+_remembered = lru_cache(maxsize=4096)(_read)
+
+
 def _server_name(data: bytes | None) -> tuple[DnsName | None, Fault | None]:
     if data is None:
         return None, Fault.NO_SNI
@@ -241,25 +255,14 @@ def _server_name(data: bytes | None) -> tuple[DnsName | None, Fault | None]:
     if _U16.unpack_from(data, 3)[0] != len(data) - 5:
         raise _malformed("not exactly one server name")
     try:
-        return (_memo_name(data) if len(data) <= _MEMO_OCTETS else DnsName(data[5:])), None
+        return DnsName(data[5:]), None
     except InvalidNameError as error:
         if error.code == Fault.IP_LITERAL:
             return None, Fault.IP_LITERAL
         raise _malformed(f"server name: {error.message}") from error
 
 
-@lru_cache(maxsize=4096)
-def _memo_name(data: bytes) -> DnsName:
-    return DnsName(data[5:])
-
-
-def _memo_alpn(data: bytes | None) -> tuple[str, ...]:
-    if data is None:
-        return ()
-    return _short_alpn(data) if len(data) <= _MEMO_OCTETS else _parse_alpn(data)
-
-
-def _parse_alpn(data: bytes) -> tuple[str, ...]:
+def _protocols(data: bytes) -> tuple[str, ...]:
     if len(data) < 4 or _U16.unpack_from(data)[0] != len(data) - 2:
         raise _malformed("an ALPN list that is empty or of a wrong size")
     protocols = []
@@ -274,23 +277,11 @@ def _parse_alpn(data: bytes) -> tuple[str, ...]:
     return tuple(protocols)
 
 
-_short_alpn = lru_cache(maxsize=512)(_parse_alpn)
-
-
-def _offered_versions(data: bytes | None, body: bytes) -> tuple[str, ...]:
-    if data is None:
-        data = b"\x02" + body[:2]
-    return _short_versions(data) if len(data) <= _MEMO_OCTETS else _parse_versions(data)
-
-
-def _parse_versions(data: bytes) -> tuple[str, ...]:
+def _offered_versions(data: bytes) -> tuple[str, ...]:
     if data[0] != len(data) - 1 or data[0] % 2 or not data[0]:
         raise _malformed("a supported_versions list that is empty or of a wrong size")
     offered = (_U16.unpack_from(data, at)[0] for at in range(1, len(data), 2))
     return tuple(_VERSIONS[version] for version in offered if version in _VERSIONS)
-
-
-_short_versions = lru_cache(maxsize=512)(_parse_versions)
 
 
 def _malformed(what: str) -> WireError:
