@@ -1,7 +1,7 @@
 """Network namespaces of one run: made, entered, and always removed, also those of dead runs.
 
-Names are ``egl-<pid>-<role>``, so that runs side by side never meet and a later run knows what a
-killed one left behind (ip-netns(8), setns(2)).
+Names are ``egl-<pid>-<serial><role>``, so that runs side by side, or labs of one run, never meet
+and a later run knows what a killed one left behind (ip-netns(8), setns(2)).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import socket
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 CLONE_NEWNET: Final = 0x40000000
 _PREFIX: Final = "egl"
 _OURS = re.compile(rf"{_PREFIX}-(\d+)-\w+")
+_SERIALS: Final = count()
 _RUN_NETNS: Final = Path("/run/netns")
 
 # The resolver files of the namespace lie over those of the machine, for this one program: systemd's
@@ -113,10 +115,12 @@ class Namespace:
 def namespaces(roles: Sequence[str], etc: Path) -> Iterator[dict[str, Namespace]]:
     """Make a namespace a role, with loopback up; all are removed at the end, whatever happened."""
     remove_stale()
+    serial = next(_SERIALS)
     made: dict[str, Namespace] = {}
     try:
         for role in roles:
-            namespace = Namespace(role, f"{_PREFIX}-{os.getpid()}-{role}", etc / role)
+            name = f"{_PREFIX}-{os.getpid()}-{serial}{role}"
+            namespace = Namespace(role, name, etc / role)
             namespace.etc.mkdir(parents=True, exist_ok=True)
             run("ip", "netns", "add", namespace.name)
             made[role] = namespace
