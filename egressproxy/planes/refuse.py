@@ -87,9 +87,12 @@ class Refuser:
         leg.on_event = self._on_event
         flow.work = _Farewell(self._drain_bytes)
         flow.touched = self._reactor.now
-        if self._send(leg):
-            self._reactor.add(leg)
-            self._read(leg)
+        if not self._send(leg):
+            return
+        if leg.watched:
+            self._read(leg)  # its edge may have been told already
+        else:
+            self._reactor.add(leg)  # which tells what there is to read
 
     def tick(self, now: float) -> None:
         """Close those whose time is over."""

@@ -106,6 +106,40 @@ def test_what_is_unknown_is_null_or_empty(make_record: Make) -> None:
     assert body["destination_match"] == "unknown"
 
 
+VARIED: dict[str, tuple[Any, ...]] = {
+    "action": (Action.ALLOW, Action.DENY),
+    "reason": (Reason.RULE, Reason.NO_SNI),
+    "rule": ("a", "b", None),
+    "decided_by": (Pass.NETWORK, Pass.APPLICATION),
+    "would_deny": (False, True),
+    "plane": (Plane.EXPLICIT, Plane.TRANSPARENT),
+    "protocol": ("tls", "http"),
+    "src_ip": ("10.0.0.1", "10.0.0.2"),
+    "source_group": (None, "a"),
+    "dst_ip": ("20.0.0.1", None),
+    "dst_port": (443, 444),
+    "name": ("a.example", "b.example", None),
+    "name_source": (NameSource.SNI, NameSource.NONE),
+    "alpn": (("h2",), ()),
+    "tls_versions": (("1.3",), ("1.2",)),
+    "ech": (True, False),
+    "dialled_ip": (None, "20.0.0.1"),
+    "destination_match": ("yes", "no"),
+    "close_reason": ("open", "idle"),
+    "policy": ("00", "11"),
+    "note": ("", "harmless"),
+}
+
+
+@pytest.mark.parametrize("field", VARIED)
+def test_what_is_kept_of_one_record_is_not_told_of_another(make_record: Make, field: str) -> None:
+    values = VARIED[field]
+    key = "pass" if field == "decided_by" else field
+    for value in (*values, *values):
+        told = read(make_record(**{field: value}))[key]
+        assert told == (list(value) if isinstance(value, tuple) else value)
+
+
 HOSTILE = {
     "quotes": ('a","action":"allow', 'a","action":"allow'),
     "backslash": ("a\\", "a\\"),

@@ -129,6 +129,15 @@ def test_agrees_with_the_plain_judge(found: Policy, flows: list[Flow], now: floa
         assert ruleset.decide_application(one, now) == plain_application(found, one, now)
 
 
+@given(POLICIES, FLOWS, MOMENTS)
+def test_pass_1_decides_only_at_ports_it_has_rules_for(
+    found: Policy, flow: Flow, now: float
+) -> None:
+    ruleset = compile_policy(found)
+    if ruleset.decide_network(flow._replace(fault=None), now) is not None:
+        assert ruleset.has_network_rules(flow.port)
+
+
 CROWDS = st.builds(
     numbered,
     st.lists(
