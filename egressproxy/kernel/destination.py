@@ -35,6 +35,8 @@ class Endpoint(NamedTuple):
 
 def plain_address(text: str) -> str:
     """The canonical form of an address text that the ``socket`` module gave."""
+    if ":" not in text:
+        return text
     if text.startswith("::ffff:") and "." in text:
         return text[7:]
     return text.partition("%")[0] if "%" in text else text
