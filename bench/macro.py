@@ -86,7 +86,7 @@ def run(scale: Scale, wanted: tuple[str, ...], say: Callable[[str], None]) -> Re
         (directory / "denied.hello").write_bytes(client_hello(DENIED))
         with network(directory) as built, Bench(built, load, directory) as bench:
             for repeat in range(scale.repeats):
-                for key in wanted:
+                for key in wanted if repeat % 2 == 0 else reversed(wanted):
                     with PEERS[key](built, directory) as peer:
                         _take_all(bench, peer, scale, results)
                     say(f"repeat {repeat + 1}/{scale.repeats}: {peer.name}")
