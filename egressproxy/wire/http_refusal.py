@@ -1,8 +1,9 @@
 """Refusals and errors as bytes: short text for people, JSON by Accept, never anything to cache.
 
 JSON carries the facts, and ``errors`` as the OCI distribution specification has them, so that
-docker, containerd and skopeo print the message. ``Proxy-Status`` is RFC 9209. Text that a peer
-chose (the host) is capped and printed as ASCII; nothing of it reaches a header.
+docker, containerd and skopeo print the message. ``Proxy-Status`` (RFC 9209) says why too, because
+a client shows the headers of a refused CONNECT (``curl -v``) and drops its body. Text that a peer
+chose is capped and printed as ASCII; of it only ``detail`` reaches a header, as a quoted string.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final, NamedTuple
 CONNECT_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _MAX_PEER_TEXT: Final = 300
 _MAX_OWN_TEXT: Final = 400
+_MAX_HEADER_TEXT: Final = 200
 
 _VERBS: Final = {403: "denies", 502: "cannot reach", 504: "cannot reach"}
 
@@ -155,13 +157,14 @@ def refusal(
     is_json = b"json" in accept.lower()
     body = _json(title, facts) if is_json else _text(title, facts)
     kind = "application/json" if is_json else "text/plain; charset=utf-8"
+    details = f"{reason}: {words.why}" + (f"; {detail}" if detail else "")
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
         f"Content-Type: {kind}\r\n"
         f"Content-Length: {len(body)}\r\n"
         "Cache-Control: no-store\r\n"
         "X-Content-Type-Options: nosniff\r\n"
-        f"Proxy-Status: egressproxy; error={words.proxy_status}\r\n"
+        f"Proxy-Status: egressproxy; error={words.proxy_status}; details={_quoted(details)}\r\n"
         "Connection: close\r\n\r\n"
     ).encode("ascii")
     return head if head_only else head + body
@@ -181,6 +184,12 @@ def _json(title: str, facts: dict[str, str]) -> bytes:
         "errors": [{"code": "DENIED", "message": message}],
     }
     return (json.dumps(document) + "\n").encode("ascii")
+
+
+def _quoted(text: str) -> str:
+    """A String of RFC 9651 section 3.3.3: printable ASCII, backslash and quote escaped."""
+    shown = _printable(_printable(text, _MAX_HEADER_TEXT), _MAX_HEADER_TEXT)
+    return '"' + shown.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _printable(text: str, limit: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import h11
 import pytest
@@ -12,6 +13,9 @@ from hypothesis import strategies as st
 from egressproxy.policy.verdict import Reason
 from egressproxy.wire.fault import Fault
 from egressproxy.wire.http_refusal import CONNECT_ESTABLISHED, refusal
+
+SF_STRING = re.compile(rb'"(?:[ !#-\[\]-~]|\\["\\])*"')
+"""RFC 9651 section 3.3.3."""
 
 
 def parse(data: bytes, method: str = "GET") -> tuple[int, dict[bytes, bytes], bytes]:
@@ -36,7 +40,10 @@ def test_text_for_people() -> None:
     assert fields[b"content-type"] == b"text/plain; charset=utf-8"
     assert fields[b"cache-control"] == b"no-store"
     assert fields[b"x-content-type-options"] == b"nosniff"
-    assert fields[b"proxy-status"] == b"egressproxy; error=http_request_denied"
+    assert fields[b"proxy-status"] == (
+        b"egressproxy; error=http_request_denied; "
+        b'details="default_deny: no rule of the egress policy allows it"'
+    )
     assert body.decode() == (
         "egressproxy denies a.example:80\n"
         "  reason: default_deny\n"
@@ -64,6 +71,33 @@ def test_the_answer_to_head_has_no_body() -> None:
     status, fields, body = parse(refusal(403, "rule", head_only=True), "HEAD")
     assert (status, body) == (403, b"")
     assert int(fields[b"content-length"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("detail", "shown"),
+    [
+        ("two Host fields", b"two Host fields"),
+        ('a "b" \\c', b'a \\"b\\" \\\\c'),
+        ("\r\nSet-Cookie: a=b", b"\\\\x0d\\\\x0aSet-Cookie: a=b"),
+        ("\u00e9", b"\\\\xe9"),
+        ("\u0000\u007f", b"\\\\x00\\\\x7f"),
+    ],
+    ids=["plain", "quote and backslash", "line ends", "not ASCII", "controls"],
+)
+def test_details_of_proxy_status(detail: str, shown: bytes) -> None:
+    _, fields, _ = parse(refusal(400, "ambiguous_request", detail=detail))
+    assert fields[b"proxy-status"] == (
+        b"egressproxy; error=http_request_error; "
+        b'details="ambiguous_request: two servers could read this request differently; '
+        + shown
+        + b'"'
+    )
+
+
+def test_details_of_proxy_status_are_capped() -> None:
+    _, fields, _ = parse(refusal(400, "ambiguous_request", detail="\U0001f600" * 400))
+    assert len(fields[b"proxy-status"]) < 500
+    assert fields[b"proxy-status"].endswith(b'..."')
 
 
 @pytest.mark.parametrize("status", [400, 403, 408, 431, 501, 502, 504, 505])
@@ -102,8 +136,10 @@ def test_nothing_of_a_peer_can_forge_a_line_or_a_header(
     host: str, detail: str, accept: bytes
 ) -> None:
     data = refusal(403, "default_deny", host=host, detail=detail, accept=accept)
-    _, _, body = parse(data)
+    _, fields, body = parse(data)
     assert len(data) < 8000
+    assert SF_STRING.fullmatch(fields[b"proxy-status"].partition(b"; details=")[2])
+    assert len(fields[b"proxy-status"]) < 500
     assert all(byte == 10 or 32 <= byte < 127 for byte in body)
     if accept:
         json.loads(body)
