@@ -152,7 +152,7 @@ def refusal(
         "advice": words.advice,
     }
     if host and words.advice is _ASK:
-        facts["check"] = f"egressproxy check {facts['host']}"
+        facts["check"] = f"egressproxy check {facts['host']} --policy FILE"
     title = f"egressproxy {_VERBS.get(status, 'refuses')} {facts['host'] or 'this request'}"
     is_json = b"json" in accept.lower()
     body = _json(title, facts) if is_json else _text(title, facts)

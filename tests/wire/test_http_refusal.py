@@ -50,7 +50,7 @@ def test_text_for_people() -> None:
         "  why:    no rule of the egress policy allows it\n"
         "  rule:   rules/x\n"
         "  advice: ask the owner of the egress policy to allow it\n"
-        "  check:  egressproxy check a.example:80\n"
+        "  check:  egressproxy check a.example:80 --policy FILE\n"
     )
 
 
@@ -63,6 +63,7 @@ def test_json_where_it_is_asked_for(accept: bytes) -> None:
     document = json.loads(body)
     assert (document["proxy"], document["host"]) == ("egressproxy", "a.example:80")
     assert (document["reason"], document["rule"]) == ("rule", "r")
+    assert document["check"] == "egressproxy check a.example:80 --policy FILE"
     assert document["errors"][0]["code"] == "DENIED"
     assert "egressproxy denies a.example:80" in document["errors"][0]["message"]
 
