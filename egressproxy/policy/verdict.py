@@ -64,7 +64,7 @@ class Reason(StrEnum):
     DESTINATION_MISMATCH = "destination_mismatch"
     """``destination: strict`` and the client's address is none of the name's."""
     FORBIDDEN_ADDRESS = "forbidden_address"
-    """The name resolves to an address that must not be dialled."""
+    """The address, or each one that the name resolves to, must not be dialled."""
     LIMIT_SOURCE = "limit_source"
     """``max_flows_per_source`` reached."""
     LIMIT_GLOBAL = "limit_global"

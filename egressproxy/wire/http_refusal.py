@@ -73,8 +73,9 @@ _WORDS: Final[dict[str, _Words]] = {
         "destination_ip_prohibited",
     ),
     "forbidden_address": _Words(
-        "the name resolves to an address that must not be dialled",
-        "ask the owner of the egress policy to list the address in `addresses`",
+        "the address must not be dialled",
+        "a private address can be listed in `addresses` of the rule; loopback, link-local, "
+        "168.63.129.16 and the gateway's own never can",
         "destination_ip_prohibited",
     ),
     "loop": _Words(

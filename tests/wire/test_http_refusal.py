@@ -123,6 +123,18 @@ def test_every_reason_an_http_client_can_see_has_its_own_words(reason: str) -> N
     assert b"it cannot be served" not in refusal(403, reason)
 
 
+@pytest.mark.parametrize("host", ["name.example:443", "127.0.0.1:443"])
+def test_forbidden_address_is_worded_for_names_and_addresses(host: str) -> None:
+    _, _, body = parse(refusal(403, "forbidden_address", host=host))
+    assert body.decode() == (
+        f"egressproxy denies {host}\n"
+        "  reason: forbidden_address\n"
+        "  why:    the address must not be dialled\n"
+        "  advice: a private address can be listed in `addresses` of the rule; "
+        "loopback, link-local, 168.63.129.16 and the gateway's own never can\n"
+    )
+
+
 def test_a_reason_of_tomorrow_is_answered_too() -> None:
     assert b"it cannot be served" in refusal(403, "new_reason")
 
