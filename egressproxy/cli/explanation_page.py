@@ -22,6 +22,7 @@ _WHY: Final = {
     Reason.EXPIRED_RULE: "its rule has expired",
     Reason.NO_SNI: "no rule matches the address, and the client gives no server name",
     Reason.IP_LITERAL: "no rule matches the address, and the Host is an address",
+    Reason.FORBIDDEN_ADDRESS: "the gateway dials no such address",
     Reason.ECH_REFUSED: "Encrypted ClientHello is refused",
 }
 

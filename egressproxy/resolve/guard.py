@@ -147,6 +147,14 @@ class Guard:
         )
 
 
+def is_never_dialled(address: str) -> bool:
+    """Whether an address is shut in every gateway, whatever a policy lists.
+
+    A gateway's own addresses are shut too; only its ``Guard`` knows them.
+    """
+    return any(_within(reading, _NEVER) for reading in _readings(address))
+
+
 def choose(
     addresses: tuple[str, ...],
     original: str | None,

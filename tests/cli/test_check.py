@@ -129,6 +129,45 @@ def test_usage(policy_file: Path, words: tuple[str, ...], complaint: str) -> Non
     assert complaint in result.output
 
 
+NEVER_DIALLED = "never dialled, whatever the policy says"
+ALLOWS_NEVER_DIALLED = """\
+version: 1
+cloud: AzureCloud
+sources: {build: [10.241.4.0/24]}
+rules: [{to: [127.0.0.1, "::1"], ports: ["tcp:443-9443"]}]
+"""
+FORBIDDEN = {
+    "allowed by a rule": "127.0.0.1:8443",
+    "named by no rule": "169.254.169.254:80",
+    "platform": "168.63.129.16:80",
+    "multicast": "224.0.0.1:443",
+    "unspecified": "0.0.0.0:443",
+    "v6 loopback": "[::1]:443",
+    "carried": "[::ffff:127.0.0.1]:443",
+}
+
+
+@pytest.mark.parametrize("mode", ["", "mode: audit\naudit_until: 2099-12-31\n"])
+@pytest.mark.parametrize("target", FORBIDDEN.values(), ids=FORBIDDEN.keys())
+def test_what_is_never_dialled_is_denied(policy_file: Path, target: str, mode: str) -> None:
+    policy_file.write_text(f"{ALLOWS_NEVER_DIALLED}{mode}")
+    result = run(policy_file, target, "--from", "10.241.4.7")
+    assert result.exit_code == 1
+    shown, _, port = target.rpartition(":")
+    assert result.output.splitlines() == [
+        f"deny  {shown.strip('[]')}  tcp:{port}  from 10.241.4.7 (build)"
+        "  forbidden_address: the gateway dials no such address",
+        f"  note    {NEVER_DIALLED}",
+    ]
+    one = json.loads(run(policy_file, target, "--json").output)
+    line = f"{shown} {port}\n"
+    batch = json.loads(run(policy_file, "--batch", "--protocol", "tcp", stdin=line).output)
+    for answer in (one, batch):
+        assert (answer["action"], answer["reason"]) == ("deny", "forbidden_address")
+        assert (answer["rule"], answer["note"]) == (None, NEVER_DIALLED)
+    assert one["needed"] == []
+
+
 def test_json(policy_file: Path) -> None:
     result = run(policy_file, "gist.github.com", "--from", "10.241.4.7", "--json")
     assert result.exit_code == 1

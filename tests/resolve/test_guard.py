@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from egressproxy.policy.rules import Destination
 from egressproxy.policy.verdict import Reason
-from egressproxy.resolve.guard import Choice, DestinationMatch, Guard, choose, choose_original
+from egressproxy.resolve.guard import (
+    Choice,
+    DestinationMatch,
+    Guard,
+    choose,
+    choose_original,
+    is_never_dialled,
+)
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -148,6 +155,30 @@ def test_a_list_opens_what_it_names_and_nothing_beside() -> None:
     assert not GUARD.refuses("64:ff9b::10.50.0.7", allowed)
     assert GUARD.refuses("10.50.1.7", allowed)
     assert GUARD.refuses("10.50.0.7"), "another rule's list is not remembered"
+
+
+NEVER_DIALLED = {
+    "loopback": ("127.0.0.1", True),
+    "platform": ("168.63.129.16", True),
+    "instance metadata": ("169.254.169.254", True),
+    "multicast": ("224.0.0.1", True),
+    "unspecified": ("::", True),
+    "v6 link-local with zone": ("fe80::1%eth0", True),
+    "mapped loopback": ("::ffff:127.0.0.1", True),
+    "nat64 instance metadata": ("64:ff9b::169.254.169.254", True),
+    "public": ("20.1.2.3", False),
+    "private": ("10.0.0.1", False),
+    "nat64 private": ("64:ff9b::10.0.0.1", False),
+    "v6 public": ("2600:1::1", False),
+    "v6 unique local": ("fd00::1", False),
+    "a gateway's own, perhaps": ("20.9.9.9", False),
+}
+
+
+@pytest.mark.parametrize(("address", "expected"), NEVER_DIALLED.values(), ids=NEVER_DIALLED.keys())
+def test_what_no_policy_can_open_is_known_without_a_gateway(address: str, expected: bool) -> None:
+    assert is_never_dialled(address) is expected
+    assert not expected or Guard().refuses(address, EVERYTHING)
 
 
 def test_own_addresses_are_known_in_every_spelling() -> None:
