@@ -14,6 +14,7 @@ from lab.events import FILE, EventReader
 from lab.internet import READY
 from lab.namespaces import LabError
 from lab.programs import client, missing, server
+from lab.skopeo import skopeo
 from lab.topology import Topology, topology
 
 if TYPE_CHECKING:
@@ -94,8 +95,7 @@ def _start_registry(built: Network, stack: ExitStack) -> None:
     )
     copied = client(
         built.net.internet,
-        "skopeo",
-        "--insecure-policy",
+        *skopeo(built.directory),
         "copy",
         "--dest-tls-verify=false",
         f"oci:{image}",

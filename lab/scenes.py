@@ -11,6 +11,7 @@ from lab import flow_table, registry, sites
 from lab.events import EventReader
 from lab.namespaces import LabError
 from lab.network import CHECKOUT
+from lab.skopeo import skopeo
 from lab.tls_client import Offer
 
 if TYPE_CHECKING:
@@ -121,15 +122,14 @@ def image_pull(play: Play) -> None:
     mark = play.gateway.records.mark()
     target = play.gateway.lab.directory / "pulled"
     source = f"docker://{sites.REGISTRY}/{registry.IMAGE}"
-    copy = ("skopeo", "--insecure-policy", "copy", source)
-    done = play.run(*copy, f"dir:{target}", shown=("skopeo", "copy", source, "dir:pulled"))
+    copy = (*skopeo(play.gateway.lab.directory), "copy")
+    done = play.run(*copy, source, f"dir:{target}", shown=("skopeo", "copy", source, "dir:pulled"))
     whole = any(path.stat().st_size > registry.LAYER_BYTES for path in target.glob("*"))
     play.stage.check(done.code == 0 and whole, "the image was pulled, its layer whole", done.text)
     for name in (sites.REGISTRY, sites.REGISTRY_DATA):
         play.expect("allow", "rule", skip=mark, name=name)
     other = "docker://otherregistry.azurecr.io/lab/hello:1"
-    copy = ("skopeo", "--insecure-policy", "copy", other)
-    play.run(*copy, f"dir:{target}-other", shown=("skopeo", "copy", other, "dir:pulled"))
+    play.run(*copy, other, f"dir:{target}-other", shown=("skopeo", "copy", other, "dir:pulled"))
     play.expect("deny", "default_deny", skip=mark, name="otherregistry.azurecr.io")
 
 

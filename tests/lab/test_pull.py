@@ -9,6 +9,7 @@ import pytest
 from lab import policies, registry, sites
 from lab.network import REGISTRY_PROGRAMS
 from lab.programs import Finished, client, missing
+from lab.skopeo import skopeo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,7 @@ def _tools() -> None:
 def _pull(gateway: Gateway, target: Path) -> Finished:
     lab = gateway.lab
     source = f"docker://{sites.REGISTRY}/{registry.IMAGE}"
-    argv = ("skopeo", "--insecure-policy", "copy", source, f"dir:{target}")
+    argv = (*skopeo(lab.directory), "copy", source, f"dir:{target}")
     return client(lab.net.spoke, *argv, environment=lab.trust, timeout_s=40)
 
 
