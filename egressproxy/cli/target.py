@@ -41,7 +41,7 @@ def read_flow(target: str, port: str | None, protocol: Protocol | None, source: 
         protocol = Protocol.TCP if address else by_name
     number = number or _DEFAULT_PORTS.get(protocol)
     if number is None:
-        raise PortError(f"{protocol} has no default port", hint=f"write {target}:PORT")
+        raise PortError(f"{protocol} has no default port", hint=_with_port(target, address))
     if address:
         return Flow(protocol, source, number, dst=address, fault=_NAMELESS.get(protocol))
     return Flow(protocol, source, number, DnsName(target))
@@ -65,7 +65,7 @@ def split_port(text: str) -> tuple[str, str | None]:
     """``NAME[:PORT]``, ``ADDRESS[:PORT]``, ``[IPV6]:PORT`` or a bare IPv6 address.
 
     Raises:
-        TargetError: a URL, or a bracket that is not closed.
+        TargetError: a URL, a bracket that is not closed, an IPv6 address and port without any.
     """
     if "/" in text:
         raise TargetError(f"{text!r} is not a name", hint="the host alone, without scheme and path")
@@ -75,6 +75,8 @@ def split_port(text: str) -> tuple[str, str | None]:
             return f"[{host}]", rest[1:] if rest else None
         raise TargetError(f"{text!r} is not an address in brackets", hint="write [2001:db8::1]:443")
     if text.count(":") != 1:
+        if not is_ip_literal(text) and (written := _glued(text)):
+            raise TargetError(f"{text!r} is not an address", hint=f"write {written}")
         return text, None
     host, _, port = text.partition(":")
     return host, port
@@ -83,6 +85,21 @@ def split_port(text: str) -> tuple[str, str | None]:
 def _address(text: str) -> str:
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     return bare.partition("%")[0] if is_ip_literal(bare) else ""
+
+
+def _with_port(target: str, address: str) -> str:
+    """How to write a target with a port; one glued to an IPv6 address was read as its end."""
+    if ":" not in address:
+        return f"write {target}:PORT"
+    glued = "" if target.startswith("[") else _glued(address)
+    return f"write [{address}]:PORT" + (f", or {glued}" if glued else "")
+
+
+def _glued(text: str) -> str:
+    """``[IPV6]:PORT`` for an IPv6 address with a port after it, else an empty text."""
+    host, _, port = text.rpartition(":")
+    is_meant = ":" in host and is_ip_literal(host) and port.isascii() and port.isdigit()
+    return f"[{host}]:{port}" if is_meant and not host.startswith("[") else ""
 
 
 def _port(text: str) -> int:
