@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,15 +18,16 @@ from egressproxy.catalog import load_catalog
 from egressproxy.catalog.parameters import PARAMETERS
 from egressproxy.cli.main import cli
 from egressproxy.cli.run import NAMES
+from egressproxy.observe.record import FlowRecord, Plane, to_json_line
 from egressproxy.policy.load import load_policy
-from egressproxy.policy.verdict import Reason
+from egressproxy.policy.verdict import Action, Reason
 from egressproxy.service.configuration import read_config
 from egressproxy.settings import Settings
 from lab import firewall
 from lab.firewall import Mode
 from lab.gateway import gateway
 from lab.network import network
-from lab.programs import client
+from lab.programs import client, missing
 from lab.topology import INSIDE, OUTSIDE
 from tests import reference
 
@@ -152,6 +154,33 @@ def test_commands_in_the_docs_exist(block: Block) -> None:
         command, options = _command(found[1].split())
         for option in re.findall(r"(?<=\s)--[a-z-]+", found[2]):
             assert option in options, f"{block}: {command} has no {option}"
+
+
+@pytest.mark.skipif(bool(missing("jq")), reason="needs jq")
+def test_deny_summary_of_the_docs_names_every_deny(tmp_path: Path) -> None:
+    """A client that never said what it wants has neither name nor address."""
+    (block,) = [block for block in BLOCKS if "would_deny" in block.text and block.language == "sh"]
+    record = FlowRecord(
+        0.0, "f", 1, Action.DENY, Reason.DEFAULT_DENY, Plane.EXPLICIT, "tls", "10.1.0.4", 443
+    )
+    records = (
+        record._replace(name="a.example", dst_ip="192.0.2.1"),
+        record._replace(name="a.example", count=2),
+        record._replace(dst_ip="192.0.2.1", note="harmless"),
+        record._replace(dst_port=0, reason=Reason.HELLO_TIMEOUT),
+        record._replace(name="b.example", action=Action.ALLOW, would_deny=True),
+    )
+    (tmp_path / "flows.jsonl").write_bytes(b"".join(map(to_json_line, records)))
+    done = subprocess.run(
+        ["sh", "-c", block.text], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert not done.stderr
+    assert {line.strip() for line in done.stdout.splitlines()} == {
+        "3\ta.example:443\tdefault_deny",
+        "1\t192.0.2.1:443\tdefault_deny\tharmless",
+        "1\tfrom 10.1.0.4:0\thello_timeout",
+        "1 b.example\t443\tdefault_deny",
+    }
 
 
 def _command(words: list[str]) -> tuple[str, set[str]]:
