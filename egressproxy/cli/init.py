@@ -62,7 +62,7 @@ egressproxy init --cloud AzureChinaCloud --location chinaeast2 --api-server-ip 2
 def command(output: str, *, force: bool, no_input: bool, **given: Any) -> None:
     """Write a first policy for a cluster.
 
-    On a terminal it asks for what the flags do not give; Enter leaves an answer out.
+    On a terminal it asks for what the flags do not give; Enter leaves an optional answer out.
     """
     target = Path(output)
     if output != STDOUT and target.exists() and not force:
@@ -157,22 +157,25 @@ class _Asker:
         return bool(value)
 
     def _ask(self, name: str, question: str, is_needed: bool) -> str:
-        example = PARAMETERS[name].example.strip("[]")
         answer: str = click.prompt(
-            f"{question}, such as {example}" + ("" if is_needed else " (Enter: none)"),
-            default=None if is_needed else "",
+            f"{question}, such as {_example(name)}" + ("" if is_needed else " (Enter: none)"),
+            default="",
             show_default=False,
-            value_proc=_reader(name),
+            value_proc=_reader(name, is_needed=is_needed),
             err=True,
         )
         return answer
+
+
+def _example(name: str) -> str:
+    return PARAMETERS[name].example.strip("[]")
 
 
 def _split(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(item.strip() for text in texts for item in text.split(",") if item.strip())
 
 
-def _reader(name: str) -> Callable[[str], str]:
+def _reader(name: str, *, is_needed: bool) -> Callable[[str], str]:
     """Checks an answer as the catalog will, so that it is asked again at once."""
 
     def read(text: str) -> str:
@@ -180,6 +183,8 @@ def _reader(name: str) -> Callable[[str], str]:
             value = read_value(PARAMETERS[name], text)
             if isinstance(value, ParameterProblem):
                 raise click.UsageError(str(value))
+        elif is_needed:  # only regions are
+            raise click.UsageError(f"a region is needed (hint: such as {_example(name)})")
         return text.strip()
 
     return read

@@ -187,11 +187,14 @@ def test_on_a_terminal_it_asks_and_asks_again(tmp_path: Path) -> None:
         "10.0.0.10, 10.0.0.11",
         "myregistry",
         "dedicated",
+        "",  # is asked again
         "japaneast, westus",
         "azure-monitr",  # is told azure-monitor
         "azure-monitor, gpu",
     ]
     policy, _, result = written(tmp_path, text="\n".join(answers) + "\n")
+    assert "Error: a region is needed (hint: such as japaneast)\n" in result.stderr
+    assert "Error: a region is needed (hint: such as eastus, westus)\n" in result.stderr
     assert "write japaneast" in result.stderr
     assert "there is no add-on 'azure-monitr' (hint: did you mean azure-monitor" in result.stderr
     assert set(policy.requirements) == {
