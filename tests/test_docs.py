@@ -183,6 +183,26 @@ def test_deny_summary_of_the_docs_names_every_deny(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.skipif(bool(missing("jq")), reason="needs jq")
+def test_batch_table_of_the_readme_has_the_denied_alone(folder: Path) -> None:
+    (text,) = [
+        block.text for block in BLOCKS if "check --batch" in block.text and "jq" in block.text
+    ]
+    (program,) = re.findall(r"jq -r '([^']+)'", text)
+    policy = folder / "policy.yaml"
+    policy.write_text(LAB_POLICY)
+    asked = "www.contoso.example 443\nb.example 443\n192.0.2.9 22\nnonsense\n"
+    answers = CliRunner().invoke(cli, ["check", "--batch", "--policy", str(policy)], input=asked)
+    done = subprocess.run(
+        ["jq", "-r", program], input=answers.output, capture_output=True, text=True, check=True
+    )
+    rows = [line.split("\t")[:4] for line in done.stdout.splitlines()]
+    assert rows == [
+        ["b.example", "tls", "443", "default_deny"],
+        ["192.0.2.9", "tcp", "22", "default_deny"],
+    ]
+
+
 def _command(words: list[str]) -> tuple[str, set[str]]:
     known = {path: command for path, command, _ in reference.commands()}
     for size in (2, 1):
