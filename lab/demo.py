@@ -44,6 +44,8 @@ _IN_USER_NAMESPACE: Final = (
 )
 DEMO_IN_USER_NAMESPACE: Final = (*_IN_USER_NAMESPACE, sys.executable, "-m", "lab.demo")
 """The demo for who is not root: root in a user namespace of its own."""
+_INITIAL_UID_MAP: Final = ("0", "0", str((1 << 32) - 1))
+_USER_NAMESPACE: Final = "They are in a user namespace (you are not root).\n"
 _PICTURE: Final = """\
 Three network namespaces on this machine, IPv4 and IPv6; nothing leaves them:
 
@@ -74,6 +76,11 @@ def user_namespaces_work() -> bool:
     return subprocess.run(probe, capture_output=True).returncode == 0
 
 
+def in_user_namespace() -> bool:
+    """Whether root here is root only in a user namespace (user_namespaces(7), uid_map)."""
+    return tuple(Path("/proc/self/uid_map").read_text().split()) != _INITIAL_UID_MAP
+
+
 def _on_the_network(act: Callable[[Play], None]) -> int:
     stage = Stage()
     lacking = missing(*_NEEDED)
@@ -81,6 +88,8 @@ def _on_the_network(act: Callable[[Play], None]) -> int:
         stage.say(f"Missing: {', '.join(lacking)}. Install with: {how_to_install(lacking)}")
         return 2
     stage.say(_PICTURE)
+    if in_user_namespace():
+        stage.say(_USER_NAMESPACE)
     with tempfile.TemporaryDirectory(prefix="egressproxy-lab-") as directory:
         try:
             policy = scenes.SHIPPED.read_text()

@@ -25,6 +25,7 @@ def _run(*argv: str) -> str:
 def test_demo_as_root() -> None:
     shown = _run(sys.executable, "-m", "lab.demo")
     assert "left out" not in shown
+    assert ("in a user namespace" in shown) is demo.in_user_namespace()
     for word in ("harmless", "revoked", "no_sni", "host_mismatch", "default_deny"):
         assert word in shown
 
@@ -32,7 +33,9 @@ def test_demo_as_root() -> None:
 def test_demo_in_a_user_namespace() -> None:
     if not demo.user_namespaces_work():
         pytest.skip("not in this checkout: the kernel's leave to make user namespaces")
-    assert "Three network namespaces" in _run(*demo.DEMO_IN_USER_NAMESPACE)
+    shown = _run(*demo.DEMO_IN_USER_NAMESPACE)
+    assert "Three network namespaces" in shown
+    assert "in a user namespace (you are not root)" in shown
 
 
 def test_demo_on_loopback() -> None:
