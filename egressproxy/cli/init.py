@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -24,7 +25,8 @@ from egressproxy.errors import CatalogError, ParameterProblem, nearest
 from egressproxy.policy.load import load_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import date
 
 STDOUT: Final = "-"
 
@@ -238,7 +240,7 @@ def _check(answers: Answers) -> None:
     Raises:
         CatalogError: with every problem.
     """
-    problems: dict[ParameterProblem, None] = {}
+    problems: dict[ParameterProblem, None] = dict.fromkeys(_over(answers.audit_until))
     wanted: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in (CORE, *answers.add_ons)]
     wanted += [("aks/custom-dns", {})] if answers.dns_servers else []
     wanted += [("aks/api-server", {})] if answers.api_server_ips else []
@@ -250,6 +252,14 @@ def _check(answers: Answers) -> None:
             problems |= dict.fromkeys(error.problems)
     if problems:
         raise CatalogError.of("init", tuple(problems))
+
+
+def _over(audit_until: date | None) -> Iterator[ParameterProblem]:
+    """An audit that is over would enforce from the first minute, unnoticed."""
+    today = datetime.now(UTC).date()
+    if audit_until is not None and audit_until < today:
+        hint = f"a later day, such as {today + timedelta(days=14)}"
+        yield ParameterProblem("audit_until", f"audit_until: {audit_until} is over (UTC)", hint)
 
 
 def _validated(text: str) -> int:

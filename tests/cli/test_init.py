@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -121,6 +122,14 @@ def test_audit_until_is_written_as_a_day(tmp_path: Path) -> None:
     assert str(policy.audit_until) == "2099-12-31"
 
 
+@pytest.mark.parametrize("days", [1, 400])
+def test_an_audit_may_end_on_any_later_day(days: int) -> None:
+    day = str(datetime.now(UTC).date() + timedelta(days=days))
+    assert (
+        f"audit_until: {day}" in run("--location", "eastus", "--audit-until", day, "-o", "-").stdout
+    )
+
+
 def test_stdout_has_the_policy_and_nothing_else(tmp_path: Path) -> None:
     result = run("--location", "japaneast", "-o", "-")
     path = tmp_path / "p.yaml"
@@ -159,6 +168,10 @@ def test_a_file_is_not_overwritten_without_force(tmp_path: Path) -> None:
         (
             ("--location", "eastus", "--api-server-fqdn", "a.hcp.westus.azmk8s.io"),
             ["is none of *.hcp.eastus.azmk8s.io"],
+        ),
+        (
+            ("--location", "East US", "--audit-until", "2020-02-29"),
+            ["audit_until: 2020-02-29 is over (UTC)", "a later day, such as 20", "write eastus"],
         ),
     ],
 )
