@@ -40,6 +40,9 @@ _PROBES: Final = (
 )
 """URL, and what the gateway must record of it. The last is allowed by name; ``--resolve`` pins it
 to loopback, where the guard stops it."""
+_GUARDED: Final = """\
+      allowed by the policy; the address guard stops it, because the lab's servers live on
+      loopback"""
 
 
 def main(stage: Stage) -> int:
@@ -77,6 +80,8 @@ def _probe(
         stage.check(False, f"{action} ({reason}) in the flow log", str(error))
         return
     stage.check(True, sentence(record))
+    if reason == "forbidden_address":
+        stage.say(_GUARDED)
 
 
 @contextmanager

@@ -41,3 +41,4 @@ def test_demo_in_a_user_namespace() -> None:
 def test_demo_on_loopback() -> None:
     shown = _run(sys.executable, "-m", "lab.loopback_demo")
     assert "forbidden_address" in shown
+    assert "allowed by the policy; the address guard stops it" in shown
