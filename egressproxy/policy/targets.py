@@ -10,6 +10,7 @@ from egressproxy.patterns import Pattern, parse_pattern
 from egressproxy.policy.networks import Network, looks_like_address, parse_network
 
 _SOURCE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}", re.ASCII)
+_DOTTED_NUMBERS = re.compile(r"[0-9]+\.[0-9.*x]*", re.ASCII)
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://([^/:?#]*)", re.ASCII)
 _NAME_AND_PORT = re.compile(r"([^:/]+):([0-9]{1,5})", re.ASCII)
 _SCHEMES = ("tag", "list")
@@ -65,6 +66,11 @@ def parse_source(text: str) -> Network | str:
     """
     if looks_like_address(text) or "/" in text:
         return parse_network(text)
+    if _DOTTED_NUMBERS.fullmatch(text):
+        raise AddressError(
+            f"{text!r} is neither a source group nor an address range",
+            hint="an IPv4 address has four parts, as 10.1.2.3; a range is 10.1.2.0/24",
+        )
     return parse_source_name(text)
 
 

@@ -570,6 +570,15 @@ def test_no_source_that_can_be_read(problems: Finder) -> None:
     assert found.startswith("policy.yaml:3:47: '!' is not the name of a source group")
 
 
+@pytest.mark.parametrize("text", ["10.1.2.3.4", "10.1.2", "10.1.2.", "10.1.2.*", "10.1.x.x"])
+def test_a_source_that_was_meant_as_an_address(problems: Finder, text: str) -> None:
+    found = problems(f"rules: [{{to: [a.test], ports: [https], from: [{text}]}}]\n")
+    assert found == [
+        f"policy.yaml:3:47: {text!r} is neither a source group nor an address range,"
+        " hint: an IPv4 address has four parts, as 10.1.2.3; a range is 10.1.2.0/24"
+    ]
+
+
 def test_references_that_no_log_can_show(problems: Finder) -> None:
     found = problems('rules: [{to: ["list:a\\eb", "tag:a\\eb"], ports: ["tcp:1"]}]\n')
     assert [one.partition(", hint")[0] for one in found] == [
