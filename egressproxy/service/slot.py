@@ -39,9 +39,14 @@ class Slot:
         self.spec = spec
         self.restarts = 0
         self.process: WorkerProcess | None = None
-        self.is_serving = False
+        self._has_policy = False
         self._crew = crew
         self._descriptors = descriptors
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether its worker has the policy and takes new flows."""
+        return self._has_policy and not self._crew.stopping.is_set()
 
     @property
     def index(self) -> int:
@@ -74,7 +79,7 @@ class Slot:
                 duties.cancel()
         finally:
             process.kill()
-            self.process, self.is_serving = None, False
+            self.process, self._has_policy = None, False
         self._crew.on_worker_ended(self, process.pid, code)
 
     async def _attend(self, process: WorkerProcess) -> None:
@@ -98,5 +103,5 @@ class Slot:
         )
         async with crew.policy_lock:
             await orders.install(process, crew.patience_s, generation=crew.current)
-            self.is_serving = True
+            self._has_policy = True
         crew.on_worker_serving(self, process.pid)

@@ -203,6 +203,7 @@ class Supervisor:
         """Let open flows end by themselves for ``drain_timeout_s``, counting down."""
         self.phase = Phase.DRAINING
         deadline = time.monotonic() + self.options.settings.drain_timeout_s
+        hint = {"hint": "a second signal cuts them at once"}
         while not ended.done():
             left_s = deadline - time.monotonic()
             flows = self._open_flows(crew)
@@ -211,7 +212,8 @@ class Supervisor:
                 crew.cut()
                 await ended
                 break
-            journal().info("draining", flows_left=flows, seconds_left=round(left_s, 1))
+            journal().info("draining", flows_left=flows, seconds_left=round(left_s, 1), **hint)
+            hint = {}
             await asyncio.wait({ended}, timeout=min(COUNTDOWN_S, left_s))
         journal().info("ended")
 

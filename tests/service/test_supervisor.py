@@ -134,11 +134,13 @@ def test_drain_waits_for_the_last_flow_and_counts_down(service: Service) -> None
         line = service.wait_for("draining")
         assert line["flows_left"] == 1
         assert 0 < line["seconds_left"] <= 30
+        assert line["hint"] == "a second signal cuts them at once"
         poll("the door is shut", lambda: _is_refused(service, port))
         assert exchange(connection, b"still here") == b"still here"
-        service.wait_for("draining", times=2)
+        assert "hint" not in service.wait_for("draining", times=2)
         status, page = service.ask("/readyz")
         assert (status, page["phase"]) == (503, "draining")
+        assert [worker["serving"] for worker in page["workers"]] == [False, False]
         assert service.ask("/healthz")[0] == 200
         assert service.reload()[0] == 503
     assert service.wait() == 0
