@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from egressproxy.policy.compile import compile_policy
 from egressproxy.policy.load import load_policy
 from lab import firewall, sites
+from lab.absence import absence
 from lab.events import EventReader
 from lab.namespaces import LabError
 from lab.programs import server
@@ -133,11 +134,7 @@ class Gateway:
         try:
             return self.records.wait(matches, skip=skip, timeout_s=timeout_s)
         except TimeoutError as error:
-            seen = [
-                {key: record.get(key) for key in ("action", "reason", "name", *fields)}
-                for record in self.records.read()[skip:]
-            ]
-            raise TimeoutError(f"no record with {fields}; there are {seen}") from error
+            raise TimeoutError(absence(fields, self.records.read()[skip:])) from error
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lab import flow_table, policies
+from lab.absence import absence
 from lab.events import EventReader
 from lab.play import sentence
 from lab.programs import how_to_install, missing
@@ -76,8 +77,9 @@ def _probe(
         record = records.wait(
             lambda each: bool(each["action"] == action and each["reason"] == reason), skip=mark
         )
-    except TimeoutError as error:
-        stage.check(False, f"{action} ({reason}) in the flow log", str(error))
+    except TimeoutError:
+        seen = absence({"action": action, "reason": reason}, records.read()[mark:])
+        stage.check(False, f"{action} ({reason}) of {url}", seen)
         return
     stage.check(True, sentence(record))
     if reason == "forbidden_address":

@@ -43,7 +43,8 @@ class Play:
         try:
             record = self.gateway.record(skip=skip, action=action, reason=reason, **fields)
         except TimeoutError as error:
-            self.stage.check(False, f"{action} ({reason}) in the flow log", str(error))
+            what = fields.get("name") or fields.get("dst_ip")
+            self.stage.check(False, f"{action} of {what} ({reason})", str(error))
             return
         self.stage.check(True, sentence(record))
 
