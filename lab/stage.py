@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 from rich.markup import escape
 from rich.rule import Rule
-from rich.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _MAX_LINES: Final = 6
 _MAX_COLUMNS: Final = 110
+_GAP: Final = "  "
 
 
 @dataclass(slots=True)
@@ -66,14 +66,14 @@ class Stage:
         self.console.print(f"    [yellow]- {escape(what)} left out: {escape(why)}[/]")
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """A table of texts; only its last column may be wrapped."""
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        for column in columns:
-            table.add_column(column, no_wrap=column != columns[-1])
-        for row in rows:
-            table.add_row(*(escape(str(cell)) for cell in row))
+        """A table of texts, as wide as they are: a row is a line, without trailing blanks."""
+        lines = [tuple(columns), *(tuple(str(cell) for cell in row) for row in rows)]
+        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+        head, *body = (escape(_GAP.join(map(str.ljust, line, widths)).rstrip()) for line in lines)
         self.console.print(f"\n[bold]{escape(title)}[/]")
-        self.console.print(table)
+        self.console.print(f"[dim]{head}[/]")
+        for line in body:
+            self.console.print(line)
 
     def curtain(self) -> int:
         """The last word; returns the exit code."""
