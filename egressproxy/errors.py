@@ -11,7 +11,6 @@
     │   └── HttpError        an HTTP message that is refused (status: what to answer)
     ├── CatalogError         an unknown requirement, cloud or parameter
     ├── PolicyError          every problem of a policy at once
-    ├── ResolveError         a name that has no address now    (code: resolve_failed)
     └── ServiceError         a process, socket or capability that is not to be had
 
 Every error has a stable ``code`` and may carry a ``hint``: what to write or do instead.
@@ -125,12 +124,6 @@ class CatalogError(EgressproxyError):
             return cls(f"{subject}: {only.what}", hint=only.hint, problems=problems)
         lines = "".join(f"\n  - {problem}" for problem in problems)
         return cls(f"{subject}:{lines}", problems=problems)
-
-
-class ResolveError(EgressproxyError):
-    """A name for which no server gave an address."""
-
-    code = "resolve_failed"
 
 
 class ServiceError(EgressproxyError):

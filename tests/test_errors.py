@@ -38,7 +38,6 @@ def test_codes_are_stable() -> None:
         "PortError": "invalid_port",
         "WireError": "malformed",
         "CatalogError": "catalog",
-        "ResolveError": "resolve_failed",
         "ServiceError": "service",
         "PolicyError": "policy",
         "AddressError": "invalid_address",

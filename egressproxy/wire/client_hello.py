@@ -75,11 +75,6 @@ class ClientHello(NamedTuple):
     size: int
 
 
-def looks_like_tls(data: bytes | bytearray | memoryview) -> bool:
-    """Whether the first byte is a TLS handshake record's; the rest may still be malformed."""
-    return data[0] == HANDSHAKE_RECORD
-
-
 def parse_client_hello(
     data: bytes | bytearray | memoryview, limit: int = DEFAULT_LIMIT
 ) -> ClientHello | None:

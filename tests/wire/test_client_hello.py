@@ -14,7 +14,6 @@ from egressproxy.errors import WireError
 from egressproxy.wire.client_hello import (
     ClientHello,
     HelloReader,
-    looks_like_tls,
     parse_client_hello,
 )
 from egressproxy.wire.fault import Fault
@@ -377,11 +376,6 @@ def test_raw_is_what_was_fed() -> None:
     for part in (data[:3], data[3:8], data[8:]):
         reader.feed(part)
     assert bytes(reader.raw) == data
-
-
-def test_looks_like_tls() -> None:
-    assert looks_like_tls(hello(SNI))
-    assert not looks_like_tls(b"GET")
 
 
 cuts = st.lists(st.integers(0, 700), max_size=12).map(sorted)
