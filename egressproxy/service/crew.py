@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from egressproxy.errors import ServiceError
 from egressproxy.service import orders
 from egressproxy.service.journal import journal
-from egressproxy.service.messages import Committed, StatusReport
+from egressproxy.service.messages import Committed
 from egressproxy.service.process import WorkerTimeoutError, exit_text
 from egressproxy.service.report import Installation
 from egressproxy.service.slot import Slot
@@ -124,15 +124,6 @@ class Crew:
         for slot in self.slots:
             if slot.process:
                 slot.process.end()
-
-    async def statuses(self) -> dict[int, StatusReport]:
-        """What every worker that answers says of itself, by its index."""
-        answers = await self._everywhere(self.slots, orders.status)
-        return {
-            slot.index: answer
-            for slot, answer in zip(self.slots, answers, strict=True)
-            if isinstance(answer, StatusReport)
-        }
 
     def on_worker_serving(self, slot: Slot, pid: int) -> None:
         """A slot reports that its worker has its policy."""
