@@ -11,7 +11,8 @@
     │   └── HttpError        an HTTP message that is refused (status: what to answer)
     ├── CatalogError         an unknown requirement, cloud or parameter
     ├── PolicyError          every problem of a policy at once
-    └── ServiceError         a process, socket or capability that is not to be had
+    ├── ServiceError         a process, socket or capability that is not to be had
+    └── KernelError          the kernel, or nft for it, refused or said what cannot be read
 
 Every error has a stable ``code`` and may carry a ``hint``: what to write or do instead.
 """
@@ -126,10 +127,26 @@ class CatalogError(EgressproxyError):
         return cls(f"{subject}:{lines}", problems=problems)
 
 
+class KernelError(EgressproxyError):
+    """The kernel, or nft on the way to it, does not do what was asked.
+
+    ``code`` is ``kernel``, or what can be told apart: ``missing_program``, ``version``,
+    ``permission``, ``module``, ``script`` (nft refuses the text), ``timeout``.
+    """
+
+    code = "kernel"
+
+
 class ServiceError(EgressproxyError):
     """A process, socket or capability that is not to be had."""
 
     code = "service"
+
+
+class KernelError(EgressproxyError):
+    """The kernel, or nft for it, refused what it was asked, or sent what cannot be read."""
+
+    code = "kernel"
 
 
 @dataclass(frozen=True, slots=True, order=True)
