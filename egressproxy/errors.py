@@ -128,10 +128,10 @@ class CatalogError(EgressproxyError):
 
 
 class KernelError(EgressproxyError):
-    """The kernel, or nft on the way to it, does not do what was asked.
+    """The kernel, or nft for it, refused what it was asked, or sent what cannot be read.
 
     ``code`` is ``kernel``, or what can be told apart: ``missing_program``, ``version``,
-    ``permission``, ``module``, ``script`` (nft refuses the text), ``timeout``.
+    ``permission``, ``module``, ``script`` (nft refuses the text), ``timeout``, ``busy``.
     """
 
     code = "kernel"
@@ -141,12 +141,6 @@ class ServiceError(EgressproxyError):
     """A process, socket or capability that is not to be had."""
 
     code = "service"
-
-
-class KernelError(EgressproxyError):
-    """The kernel, or nft for it, refused what it was asked, or sent what cannot be read."""
-
-    code = "kernel"
 
 
 @dataclass(frozen=True, slots=True, order=True)
