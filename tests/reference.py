@@ -60,7 +60,7 @@ _ERRORS: Final = (
     Reason.DIAL_TIMEOUT,
     Reason.INTERNAL_ERROR,
 )
-NOT_YET_REASONS: Final = (Reason.QUIC_REFUSED, Reason.DNS_REFUSED)
+NOT_YET_REASONS: Final = (Reason.DNS_REFUSED,)
 NOT_YET_VALUES: Final = (Plane.NETWORK, NameSource.DNS)
 _CHOICES: Final[tuple[tuple[str, type[Enum]], ...]] = (
     ("`mode`", Mode),

@@ -23,6 +23,7 @@ _WHY: Final = {
     Reason.NO_SNI: "no rule matches the address, and the client gives no server name",
     Reason.IP_LITERAL: "no rule matches the address, and the Host is an address",
     Reason.FORBIDDEN_ADDRESS: "the gateway dials no such address",
+    Reason.QUIC_REFUSED: "QUIC is refused, so that the client falls back to TCP",
     Reason.ECH_REFUSED: "Encrypted ClientHello is refused",
 }
 

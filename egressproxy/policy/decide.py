@@ -5,6 +5,9 @@ the application rules by name. Inside a pass the first rule in policy order that
 deny, decides. Doubt about the bytes denies before any rule is asked; audit softens what
 ``verdict.AUDITABLE`` lists.
 
+QUIC that no network rule allows is refused whatever the mode, so that clients fall back to TCP,
+where their names are judged.
+
 Nothing here raises on what a client sent. Answers are remembered in bounded memos; verdicts are one
 object a rule and pass.
 """
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 NAMELESS: Final = frozenset({Reason.NO_SNI, Reason.IP_LITERAL, Reason.NOT_TLS_OR_HTTP})
 """Faults of flows that may well be allowed by address."""
+
+QUIC_PORT: Final = 443
+"""UDP here is HTTP/3, and refused where no network rule matches."""
 
 _UNMATCHED: Final = NAMELESS | {Reason.DEFAULT_DENY, Reason.EXPIRED_RULE}
 _REASONS: Final = {str(reason): reason for reason in Reason}
@@ -64,6 +70,7 @@ class Window:
         "_nobody",
         "_numbers",
         "_program",
+        "_quic",
         "_sources_by_sets",
         "end",
         "flows",
@@ -88,6 +95,7 @@ class Window:
         self._judged: dict[tuple[int | str | None, Pass, Reason], Verdict] = {}
         self._nobody = len(program.rules)
         self._default = self._denied(Reason.DEFAULT_DENY, Pass.NONE, None)
+        self._quic = self._denied(Reason.QUIC_REFUSED, Pass.NONE, None)
 
     def source(self, src: str) -> Source:
         """The kind of client an address is; an empty text is a client in no source set."""
@@ -173,7 +181,8 @@ class Window:
         if fault is not None:
             return self._fault(fault)
         if protocol is not Protocol.TLS and protocol is not Protocol.HTTP:
-            return self._default
+            is_quic = protocol is Protocol.UDP and port == QUIC_PORT
+            return self._quic if is_quic else self._default
         if name is None:
             is_tls = protocol is Protocol.TLS
             return self._fault(Reason.NO_SNI if is_tls else Reason.AMBIGUOUS_REQUEST)

@@ -68,6 +68,8 @@ def _needed(
     if advice is not None:
         return (f"# {advice}",)
     best = misses[0] if misses else None
+    if verdict.reason is Reason.QUIC_REFUSED:
+        note = ""  # whatever needs the name needs it over TCP
     if note == "harmless":
         return ("# nothing: documented as harmless when blocked",)
     if note.startswith(_NEEDED_BY):
@@ -77,6 +79,10 @@ def _needed(
         return (f"# a later until: in {best.rule.id} ({best.rule.origin})",)
     if best is not None and best.kind in (Kind.LOOKALIKE, Kind.SPELLING):
         return ("# first make sure that this is the name you mean",)
+    return _rule_to_write(flow, verdict, group)
+
+
+def _rule_to_write(flow: Flow, verdict: Verdict, group: str | None) -> tuple[str, ...]:
     target = flow.name or flow.dst
     if target is None:
         return ("# a name or an address to allow",)
@@ -85,6 +91,8 @@ def _needed(
         lines.append(f"    from: [{group or _quoted(flow.src)}]")
     if verdict.reason is Reason.RULE and verdict.rule is not None:
         lines.insert(1, f"  # before {verdict.rule_id} ({verdict.rule.origin})")
+    if verdict.reason is Reason.QUIC_REFUSED:
+        lines = [_FALLS_BACK, *lines]
     return tuple(lines)
 
 
@@ -99,6 +107,9 @@ def _quoted(text: str) -> str:
     return f'"{text}"' if ":" in text else text
 
 
+_FALLS_BACK: Final = (
+    "# nothing: clients fall back to TCP, where the name is judged; or, by address and unseen:"
+)
 _BYTES: Final = "no rule can allow this: the client's bytes are refused, see the reason"
 _ADVICE: Final = {
     Reason.MALFORMED_HELLO: _BYTES,

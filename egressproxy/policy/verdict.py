@@ -74,7 +74,8 @@ class Reason(StrEnum):
     REVOKED = "revoked"
     """A reload denied a flow that was open."""
     QUIC_REFUSED = "quic_refused"
-    """UDP 443, refused so that the client falls back to TCP."""
+    """UDP 443 (QUIC, HTTP/3) that no network rule allows: refused so that the client falls back to
+    TCP."""
     DNS_REFUSED = "dns_refused"
     """A DNS question that policy denies."""
     RESOLVE_FAILED = "resolve_failed"

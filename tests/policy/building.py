@@ -113,6 +113,8 @@ def plain_application(policy: Policy, flow: Flow, now: float) -> Verdict:
     """Not for a source that is no address, but for an empty one: a client in no source set."""
     if flow.fault is not None:
         return _deny(policy, flow.fault, now)
+    if flow.protocol is UDP and flow.port == 443:
+        return Verdict(DENY, Reason.QUIC_REFUSED)
     if flow.protocol in (TCP, UDP):
         return _deny(policy, Reason.DEFAULT_DENY, now)
     if flow.name is None:

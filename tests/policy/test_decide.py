@@ -59,6 +59,9 @@ WEB = policy(
     rule("range", "20.9.0.0/16", "2001:db8::/32", ports="tcp:400-500"),
     rule("ssh", "ssh.github.com", ports="tcp:22"),
     rule("ntp", "any", ports="udp:123"),
+    rule("quic", "20.7.0.0/16", ports="udp:443"),
+    rule("quic-old", "20.8.0.0/16", ports="udp:443", until=YESTERDAY),
+    rule("no-quic", "20.6.0.0/16", ports="udp:443", action=DENY),
     rule("list", lists=(name_list("listed.test", "*.many.test", "md-*.blob.test"),)),
 )
 
@@ -152,6 +155,15 @@ CASES = {
     "udp anywhere": (flow(None, 123, UDP, dst="192.0.2.1"), "allow rule ntp network"),
     "udp without an address": (flow(None, 123, UDP), "allow rule ntp network"),
     "udp is not tcp": (flow(None, 123, TCP, dst="192.0.2.1"), "deny default_deny - none"),
+    "quic": (flow(None, 443, UDP, dst="192.0.2.1"), "deny quic_refused - none"),
+    "quic to an allowed name": (flow("github.com", 443, UDP), "deny quic_refused - none"),
+    "quic allowed by address": (flow(None, 443, UDP, dst="20.7.0.1"), "allow rule quic network"),
+    "quic denied by address": (flow(None, 443, UDP, dst="20.6.0.1"), "deny rule no-quic network"),
+    "quic by an expired rule": (flow(None, 443, UDP, dst="20.8.0.1"), "deny quic_refused - none"),
+    "quic elsewhere is any udp": (
+        flow(None, 8443, UDP, dst="192.0.2.1"),
+        "deny default_deny - none",
+    ),
     "what is no source address": (flow("github.com", src="bogus"), "deny default_deny - none"),
 }
 
@@ -207,6 +219,10 @@ AUDITED = {
     "mismatch": (flow("x.test", connect="github.com"), DENY, Reason.HOST_MISMATCH),
     "mismatch of an unknown tunnel": (flow("x.test", connect="y.test"), DENY, Reason.HOST_MISMATCH),
     "malformed": (flow(fault=Reason.MALFORMED_HELLO), DENY, Reason.MALFORMED_HELLO),
+    "quic": (flow(None, 443, UDP, dst="192.0.2.1"), DENY, Reason.QUIC_REFUSED),
+    "quic by an expired rule": (flow(None, 443, UDP, dst="20.8.0.1"), DENY, Reason.QUIC_REFUSED),
+    "quic denied by a rule": (flow(None, 443, UDP, dst="20.6.0.1"), ALLOW, Reason.RULE),
+    "other udp": (flow(None, 8443, UDP, dst="192.0.2.1"), ALLOW, Reason.DEFAULT_DENY),
     "forbidden address": (flow(fault=Reason.FORBIDDEN_ADDRESS), DENY, Reason.FORBIDDEN_ADDRESS),
 }
 

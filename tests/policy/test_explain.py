@@ -142,6 +142,16 @@ NEEDED = {
         flow(fault=Reason.MALFORMED_HELLO),
         ["# no rule can allow this: the client's bytes are refused, see the reason"],
     ),
+    "quic": (
+        flow(None, 443, UDP, dst="192.0.2.1", src=""),
+        [
+            "# nothing: clients fall back to TCP, where the name is judged; or, by address and"
+            " unseen:",
+            "rules:",
+            "  - to: [192.0.2.1]",
+            '    ports: ["udp:443"]',
+        ],
+    ),
     "nothing known": (flow(fault=Reason.NO_SNI), ["# a name or an address to allow"]),
     "allowed": (flow("github.com"), []),
 }
