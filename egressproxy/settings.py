@@ -49,6 +49,15 @@ class Settings:
     dns_negative_ttl_s: float = _setting(5.0, "a name without addresses is remembered", 0, 600)
     dns_cache_entries: int = _setting(10_000, "names in a worker's resolver cache", 1, 10_000_000)
     dns_in_flight: int = _setting(1_000, "names a worker asks for at once", 1, 100_000)
+    address_grace_s: float = _setting(
+        900.0,
+        "an address opens network rules by name for so long after its TTL, and its last flow",
+        30,
+        86400,
+    )
+    address_book_entries: int = _setting(
+        65536, "pairs of name and address remembered", 256, 10_000_000
+    )
     log_queue_records: int = _setting(10_000, "records waiting to be written", 1, 10_000_000)
     worker_timeout_s: float = _setting(
         20.0, "a worker that does not answer for so long is replaced", 0.5, 600

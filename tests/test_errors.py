@@ -39,6 +39,7 @@ def test_codes_are_stable() -> None:
         "WireError": "malformed",
         "CatalogError": "catalog",
         "ServiceError": "service",
+        "KernelError": "kernel",
         "PolicyError": "policy",
         "AddressError": "invalid_address",
     }

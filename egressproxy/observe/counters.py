@@ -62,6 +62,36 @@ class Latency(StrEnum):
     FIRST_BYTE = "first_byte"
 
 
+class KernelCount(StrEnum):
+    """What is counted of the packets that the kernel's rules logged, and of its sets."""
+
+    PACKETS = "packets"
+    """Read and made records."""
+    LOST = "lost"
+    """Logged by the kernel and dropped before they were read."""
+    OVERRUNS = "overruns"
+    """Times the kernel found the receive buffer full."""
+    MALFORMED = "malformed"
+    """Messages that could not be read."""
+    DISAGREEMENTS = "disagreements"
+    """Refused by the kernel where the policy would allow."""
+    REFUSED_ADDRESSES = "refused_addresses"
+    """Answers that the address guard kept out of a set."""
+    SET_ERRORS = "set_errors"
+    """Changes of a set that failed."""
+
+
+class NameCount(StrEnum):
+    """The sizes that are looked at, not added up."""
+
+    UNRESOLVED = "unresolved"
+    """Names of network rules without an answer now."""
+    BOOK_NAMES = "book_names"
+    """Names in the address book."""
+    BOOK_PAIRS = "book_pairs"
+    """Pairs of name and address in it."""
+
+
 DECIDE_BOUNDS_S: Final = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 1e-4, 1e-3, 1e-2)
 NETWORK_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
 HELLO_BOUNDS_BYTES: Final = (256, 384, 512, 768, 1024, 1536, 2048, 4096, 8192, 16384, 65536)
@@ -89,6 +119,9 @@ class Layout:
         self.log_folded = self._cells(1)
         self.log_errors = self._cells(1)
         self.longest_stall_ns = self._cells(1)
+        # What only the supervisor's row has: the kernel's firewall.
+        self.kernel = self._keys(tuple(KernelCount))
+        self.names = self._keys(tuple(NameCount))
         # A histogram is a cell a bucket, one for what is above the last bound, and the sum.
         self.hello = self._cells(len(HELLO_BOUNDS_BYTES) + 2)
         self.latencies = {
@@ -125,7 +158,7 @@ _HEADER_CELLS: Final = _DIGEST + _DIGEST_BYTES // _CELL
 
 
 class WorkerCounters:
-    """The row of one worker; only that worker's process writes to it."""
+    """The row of one worker, or the supervisor's; only that one process writes to it."""
 
     __slots__ = ("_cells", "_flows")
 
@@ -193,6 +226,43 @@ class WorkerCounters:
         if stall_ns > self._cells[LAYOUT.longest_stall_ns]:
             self._cells[LAYOUT.longest_stall_ns] = stall_ns
 
+    def kernel_packets(self, packets: int) -> None:
+        """Packets that the kernel logged and that became records."""
+        self._cells[LAYOUT.kernel[KernelCount.PACKETS]] += packets
+
+    def kernel_lost(self, packets: int) -> None:
+        """Packets that the kernel logged and that never came."""
+        self._cells[LAYOUT.kernel[KernelCount.LOST]] += packets
+
+    def kernel_overruns(self, times: int) -> None:
+        """The kernel found the receive buffer full."""
+        self._cells[LAYOUT.kernel[KernelCount.OVERRUNS]] += times
+
+    def kernel_malformed(self, messages: int) -> None:
+        """Messages of the kernel's that could not be read."""
+        self._cells[LAYOUT.kernel[KernelCount.MALFORMED]] += messages
+
+    def kernel_disagreement(self) -> None:
+        """The policy would have allowed what the kernel refused."""
+        self._cells[LAYOUT.kernel[KernelCount.DISAGREEMENTS]] += 1
+
+    def refused_addresses(self, addresses: int) -> None:
+        """Answers that the address guard kept out of a set."""
+        self._cells[LAYOUT.kernel[KernelCount.REFUSED_ADDRESSES]] += addresses
+
+    def set_error(self) -> None:
+        """A change of a set that failed and is tried again."""
+        self._cells[LAYOUT.kernel[KernelCount.SET_ERRORS]] += 1
+
+    def unresolved_names(self, names: int) -> None:
+        """How many names of network rules have no answer now."""
+        self._cells[LAYOUT.names[NameCount.UNRESOLVED]] = names
+
+    def address_book(self, names: int, pairs: int) -> None:
+        """The size of the address book now."""
+        self._cells[LAYOUT.names[NameCount.BOOK_NAMES]] = names
+        self._cells[LAYOUT.names[NameCount.BOOK_PAIRS]] = pairs
+
     def _latency(self, first: int, bounds: tuple[float, ...], seconds: float) -> None:
         cells = self._cells
         cells[first + bisect_left(bounds, seconds)] += 1
@@ -221,6 +291,8 @@ class Totals:
     log_dropped: int
     log_folded: int
     log_errors: int
+    kernel: dict[KernelCount, int]
+    names: dict[NameCount, int]
     longest_stall_s: float
     hello: Histogram
     latencies: dict[Latency, Histogram]
@@ -231,7 +303,10 @@ class Totals:
 
 
 class Counters:
-    """The whole mapping: ``create`` in the supervisor, ``attach`` in a worker."""
+    """The whole mapping: ``create`` in the supervisor, ``attach`` in a worker.
+
+    A row for each worker, and one for the supervisor behind them.
+    """
 
     def __init__(self, fd: int, workers: int) -> None:
         self.fd = fd
@@ -271,7 +346,13 @@ class Counters:
 
     def worker(self, index: int) -> WorkerCounters:
         """The row of worker ``index`` (from 0)."""
+        if index == self.workers:
+            raise IndexError("the row behind the workers is the supervisor's")
         return WorkerCounters(self._row(index))
+
+    def supervisor(self) -> WorkerCounters:
+        """The row behind those of the workers: what the supervisor itself counts."""
+        return WorkerCounters(self._row(self.workers))
 
     def restarted(self, index: int) -> None:
         """A worker died and another takes its row: clear its gauges, keep its totals.
@@ -306,7 +387,7 @@ class Counters:
 
     def totals(self) -> Totals:
         """Sum the rows. Not one instant: workers go on counting meanwhile."""
-        rows = [self._row(index).tolist() for index in range(self.workers)]
+        rows = [self._row(index).tolist() for index in range(self.workers + 1)]
         row = [sum(column) for column in zip(*rows, strict=True)]
         return Totals(
             flows={key: row[cell] for key, cell in LAYOUT.flows.items()},
@@ -318,6 +399,8 @@ class Counters:
             log_dropped=row[LAYOUT.log_dropped],
             log_folded=row[LAYOUT.log_folded],
             log_errors=row[LAYOUT.log_errors],
+            kernel={key: row[cell] for key, cell in LAYOUT.kernel.items()},
+            names={key: row[cell] for key, cell in LAYOUT.names.items()},
             longest_stall_s=max(r[LAYOUT.longest_stall_ns] for r in rows) / _NANOSECONDS,
             hello=_histogram(row, LAYOUT.hello, HELLO_BOUNDS_BYTES, 1),
             latencies={
@@ -340,7 +423,7 @@ class Counters:
         os.close(self.fd)
 
     def _row(self, index: int) -> memoryview:
-        if not 0 <= index < self.workers:
+        if not 0 <= index <= self.workers:
             raise IndexError(f"worker {index} of {self.workers}")
         first = _HEADER_CELLS + index * LAYOUT.size
         return self._cells[first : first + LAYOUT.size]
@@ -354,7 +437,7 @@ class Counters:
 def _size(workers: int) -> int:
     if workers < 1:
         raise ValueError(f"{workers} workers")
-    return (_HEADER_CELLS + workers * LAYOUT.size) * _CELL
+    return (_HEADER_CELLS + (workers + 1) * LAYOUT.size) * _CELL
 
 
 def _histogram(row: list[int], first: int, bounds: tuple[float, ...], scale: int) -> Histogram:
