@@ -16,6 +16,7 @@ import click
 from egressproxy.admin.options import admin_options, read_token
 from egressproxy.errors import ServiceError
 from egressproxy.planes.context import AllowRecords, ListenerKind
+from egressproxy.service.activation import is_activated
 from egressproxy.service.configuration import Problems, Sources, flag, read_config, read_settings
 from egressproxy.service.cpus import usable_cpus
 from egressproxy.service.options import (
@@ -208,7 +209,8 @@ def _listeners(reader: _Reader) -> tuple[Listener, ...]:
         for kind in ListenerKind
         for endpoint in reader.each(kind.value, parse_endpoint)
     )
-    if not any(reader.sources.many(kind.value) for kind in ListenerKind):
+    is_given = is_activated(reader.sources.environment)
+    if not is_given and not any(reader.sources.many(kind.value) for kind in ListenerKind):
         reader.problems.found.append(
             "there is nothing to listen on (hint: --explicit 127.0.0.1:3128 for a proxy)"
         )

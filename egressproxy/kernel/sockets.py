@@ -65,6 +65,27 @@ def listen(
     return sock
 
 
+def adopt(
+    sock: socket.socket, *, keepalive_s: int, defer_accept_s: int = 0, transparent: bool = False
+) -> None:
+    """Give a socket that listens already what ``listen`` gives its own.
+
+    Raises:
+        ServiceError: it is not transparent and cannot be made so.
+    """
+    sock.setblocking(False)
+    _prepare_accepted(sock, keepalive_s, defer_accept_s)
+    level, option = socket.IPPROTO_IP, socket.IP_TRANSPARENT
+    if transparent and not sock.getsockopt(level, option):
+        try:
+            _make_transparent(sock)
+        except OSError as error:
+            raise ServiceError(
+                f"a tproxy socket is not transparent: {error.strerror}",
+                hint="Transparent=yes in its socket unit, or CAP_NET_ADMIN for the service",
+            ) from error
+
+
 def connecting(family: int, mark: int) -> socket.SocketType:
     """A non-blocking TCP socket for an upstream, marked so that no rule redirects it.
 
@@ -113,6 +134,11 @@ def _prepare(sock: socket.socket, keepalive_s: int, defer_accept_s: int) -> None
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    _prepare_accepted(sock, keepalive_s, defer_accept_s)
+
+
+def _prepare_accepted(sock: socket.socket, keepalive_s: int, defer_accept_s: int) -> None:
+    """Options that Linux hands on to the sockets it accepts."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     keep_alive(sock, keepalive_s)
     if defer_accept_s:

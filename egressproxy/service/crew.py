@@ -61,6 +61,15 @@ class Crew:
         """Whether every worker serves the current policy and none is asked to stop."""
         return not self.stopping.is_set() and all(slot.is_serving for slot in self.slots)
 
+    def silence_s(self, now: float) -> float:
+        """For how long some slot has had no worker that answers; 0 once they are to stop.
+
+        ``now`` is monotonic seconds.
+        """
+        if self.stopping.is_set():
+            return 0.0
+        return max((now - slot.answered_at for slot in self.slots), default=0.0)
+
     async def stops_within(self, seconds: float) -> bool:
         """Wait for the order to stop, at most so long; whether it has come."""
         try:

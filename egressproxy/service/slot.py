@@ -39,6 +39,8 @@ class Slot:
         self.spec = spec
         self.restarts = 0
         self.process: WorkerProcess | None = None
+        self.answered_at = time.monotonic()
+        """When a worker of this slot last answered that it serves."""
         self._has_policy = False
         self._crew = crew
         self._descriptors = descriptors
@@ -89,6 +91,7 @@ class Slot:
             while True:
                 await asyncio.sleep(HEARTBEAT_S)
                 await orders.status(process, self._crew.patience_s)
+                self.answered_at = time.monotonic()
         except ServiceError as error:
             if not process.exited.done() and not self._crew.stopping.is_set():
                 self._crew.on_worker_failed(self, error)
@@ -104,4 +107,5 @@ class Slot:
         async with crew.policy_lock:
             await orders.install(process, crew.patience_s, generation=crew.current)
             self._has_policy = True
+        self.answered_at = time.monotonic()
         crew.on_worker_serving(self, process.pid)

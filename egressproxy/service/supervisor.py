@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from egressproxy.errors import ServiceError
 from egressproxy.observe.counters import Counters, ReloadOutcome
 from egressproxy.planes.limits import FlowLimits
+from egressproxy.service.activation import inherited_listeners
 from egressproxy.service.crew import Crew
 from egressproxy.service.file_limit import raise_file_limit
 from egressproxy.service.generation import load_generation
@@ -21,9 +22,11 @@ from egressproxy.service.journal import journal
 from egressproxy.service.listeners import open_listeners
 from egressproxy.service.notify import notify
 from egressproxy.service.options import WorkerSpec
+from egressproxy.service.process import END_GRACE_S
 from egressproxy.service.reload import Reloader
 from egressproxy.service.report import Outcome, ReloadReport, Trigger, announce
 from egressproxy.service.watch import watch
+from egressproxy.service.watchdog import feed_watchdog, watchdog_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,6 +104,7 @@ class Supervisor:
                 self.options.listeners,
                 self.options.workers,
                 keepalive_s=self.options.settings.keepalive_s,
+                inherited=inherited_listeners(os.environ),
             )
             stack.callback(opened.close)
             self.listeners = opened.listeners
@@ -126,6 +130,7 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             ended = group.create_task(crew.keep_alive(), name="crew")
             stop = group.create_task(self._stop.wait(), name="stop")
+            watchdog = group.create_task(self._watchdog(crew), name="watchdog")
             duties = [
                 stop,
                 group.create_task(self._announce_readiness(crew), name="readiness"),
@@ -139,10 +144,12 @@ class Supervisor:
             await asyncio.wait({ended, stop}, return_when=asyncio.FIRST_COMPLETED)
             for duty in duties:
                 duty.cancel()
-            notify("STOPPING=1")
+            limit_s = self.options.settings.drain_timeout_s + END_GRACE_S
+            notify("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int(limit_s * 1e6)}", "STATUS=draining")
             shutting = group.create_task(_shut(crew, opened), name="shutting")
             await self._drain(crew, ended)
             shutting.cancel()
+            watchdog.cancel()
         crew.current.close()
         if crew.failure is not None:
             raise crew.failure
@@ -189,7 +196,23 @@ class Supervisor:
             mode=str(crew.current.policy.mode),
             digest=crew.current.policy.digest,
         )
-        notify("READY=1")
+        notify("READY=1", f"STATUS={self._status(crew)}")
+
+    async def _watchdog(self, crew: Crew) -> None:
+        await crew.ready.wait()
+        await feed_watchdog(
+            watchdog_s(os.environ),
+            lambda: crew.silence_s(time.monotonic()),
+            worker_timeout_s=self.options.settings.worker_timeout_s,
+        )
+
+    def _status(self, crew: Crew) -> str:
+        """One line for ``systemctl status``."""
+        policy = crew.current.policy
+        text = f"{policy.mode}, {len(policy.rules)} rules, policy {policy.digest[:12]}"
+        if self.last_reload is not None and not self.last_reload.is_ok:
+            return f"{text}; the last reload was {self.last_reload.outcome}"
+        return text
 
     def _note(self, report: ReloadReport) -> None:
         self.last_reload = report
@@ -198,6 +221,8 @@ class Supervisor:
             self.counters.reloaded(_COUNTED[report.outcome])
         if report.outcome is Outcome.APPLIED:
             self.counters.set_policy(report.digest, report.at)
+        if self.phase is Phase.SERVING and self.crew is not None:
+            notify(f"STATUS={self._status(self.crew)}")
 
     async def _drain(self, crew: Crew, ended: asyncio.Task[None]) -> None:
         """Let open flows end by themselves for ``drain_timeout_s``, counting down."""

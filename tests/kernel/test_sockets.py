@@ -103,3 +103,27 @@ def test_keepalive_and_reset() -> None:
             accepted.close()
             with pytest.raises(ConnectionResetError):
                 client.recv(1)
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize(
+    ("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
+)
+def test_a_listener_of_another_is_made_transparent(family: int, address: str) -> None:
+    with socket.create_server((address, 0), family=family) as listener:
+        sockets.adopt(listener, keepalive_s=60, transparent=True)
+        assert option(listener, socket.IPPROTO_IP, socket.IP_TRANSPARENT)
+        sockets.adopt(listener, keepalive_s=60, transparent=True)  # it is already
+
+
+def test_a_socket_that_cannot_be_made_transparent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: socket.socket) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(sockets, "_make_transparent", refuse)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        pytest.raises(ServiceError, match="is not transparent: Operation not permitted") as caught,
+    ):
+        sockets.adopt(listener, keepalive_s=60, transparent=True)
+    assert "Transparent=yes" in caught.value.hint
