@@ -1,0 +1,8 @@
+using 'main.bicep'
+
+// az deployment group create -g RESOURCE_GROUP -p main.bicepparam stage=gateway
+param stage = 'gateway'
+param sshPublicKey = readEnvironmentVariable('EGRESS_SSH_KEY')
+param bundleUrl = readEnvironmentVariable('EGRESS_BUNDLE_URL')
+param bundleSha256 = readEnvironmentVariable('EGRESS_BUNDLE_SHA256')
+param managementPrefixes = ['203.0.113.0/28'] // yours
