@@ -24,22 +24,24 @@ FILE_NAME: Final = "policy.yaml"
 """The root file of a folder."""
 
 
-def load_policy(path: Path, *, allow_outside: bool = False) -> Policy:
+def load_policy(
+    path: Path, *, allow_outside: bool = False, service_tags: Path | None = None
+) -> Policy:
     """Read a policy with its includes, lists, service tags and requirements.
 
     Args:
         path: the root file, or a folder (a mounted ConfigMap) that has it as ``policy.yaml``; what
             it names must be in its folder or below.
         allow_outside: files elsewhere may be named too.
+        service_tags: this service tag file instead of the policy's own, wherever it lies.
 
     Raises:
         PolicyError: with every problem, in order of file, line and column.
     """
-    if path.is_dir():
-        path = path / FILE_NAME
+    path = _root_file(path)
     problems = Problems()
     try:
-        policy = _load(path, Folder(path.parent, allow_outside), problems)
+        policy = _load(path, Folder(path.parent, allow_outside), problems, service_tags)
     except StopLoadingError:
         policy = None
     if policy is None:
@@ -47,15 +49,46 @@ def load_policy(path: Path, *, allow_outside: bool = False) -> Policy:
     return policy
 
 
-def _load(path: Path, folder: Folder, problems: Problems) -> Policy | None:
+def find_tag_file(path: Path, *, allow_outside: bool = False) -> Path | None:
+    """Where the service tag file is that a policy names, whatever else is wrong with the policy.
+
+    Raises:
+        PolicyError: the policy cannot be read, or there is no such file.
+    """
+    path = _root_file(path)
+    problems = Problems()
+    folder = Folder(path.parent, allow_outside)
+    tree = Tree(folder, problems)
+    document = tree.read_root(path)
+    if document is None:
+        raise problems.error()
+    if document.service_tags is None:
+        return None
+    at, report = document.service_tags.node, tree.parts[0].report
+    found = folder.find(document.service_tags.value, path, at, report)
+    if found is None:
+        raise problems.error()
+    return found
+
+
+def _root_file(path: Path) -> Path:
+    return path / FILE_NAME if path.is_dir() else path
+
+
+def _load(
+    path: Path, folder: Folder, problems: Problems, service_tags: Path | None
+) -> Policy | None:
     tree = Tree(folder, problems)
     document = tree.read_root(path)
     if document is None:
         return None
     references = References(folder, problems)
-    references.read_tags(document, path, tree.parts[0].report)
+    references.read_tags(document, path, tree.parts[0].report, instead=service_tags)
     rules = _rules(document, tree, references)
-    return None if problems.found else _policy(document, tree, rules, tuple(folder.read_files))
+    if problems.found:
+        return None
+    policy = _policy(document, tree, rules, tuple(folder.read_files))
+    return replace(policy, service_tags=references.edition, digest=digest(policy))
 
 
 def _rules(document: Document, tree: Tree, references: References) -> tuple[Rule, ...]:
@@ -77,7 +110,7 @@ def _policy(
 ) -> Policy:
     defaults = Defaults.of(document)
     listed = (entry.id.value for part in tree.parts for entry in part.document.requirements or ())
-    policy = Policy(
+    return Policy(
         cloud=document.cloud.value if document.cloud else "",
         rules=rules,
         sources=tuple(sorted(tree.groups.networks.items())),
@@ -91,4 +124,3 @@ def _policy(
         refusal=document.refusal.value if document.refusal else Refusal.ALERT,
         on_reload=document.on_reload.value if document.on_reload else OnReload.CLOSE,
     )
-    return replace(policy, digest=digest(policy))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from egressproxy.policy.lists import MAX_LIST_BYTES, parse_list
+from egressproxy.policy.tag_edition import TagEdition, edition
 from egressproxy.policy.tags import MAX_TAG_BYTES, ServiceTags, parse_tags
 
 if TYPE_CHECKING:
@@ -23,26 +25,38 @@ class References:
     """Resolves ``tag:`` and ``list:``.
 
     ``tags`` is ``None`` where the policy names no readable service tag file; ``has_tags`` is
-    whether it names one at all.
+    whether it names one at all; ``edition`` is which one was read.
     """
 
     folder: Folder
     problems: Problems
     tags: ServiceTags | None = None
     has_tags: bool = False
+    edition: TagEdition | None = None
     _lists: dict[Path, NameList | None] = field(default_factory=dict)
 
-    def read_tags(self, document: Document, beside: Path, report: Report) -> None:
-        """Read the policy's service tag file, if it names one."""
-        if document.service_tags is None:
+    def read_tags(
+        self, document: Document, beside: Path, report: Report, *, instead: Path | None
+    ) -> None:
+        """Read the policy's service tag file, if it names one, or the file ``instead``."""
+        at = None
+        path = instead
+        if path is None and document.service_tags is not None:
+            self.has_tags = True
+            at = document.service_tags.node
+            path = self.folder.find(document.service_tags.value, beside, at, report)
+        if path is None:
             return
         self.has_tags = True
-        at = document.service_tags.node
-        path = self.folder.find(document.service_tags.value, beside, at, report)
-        data = self.folder.read(path, MAX_TAG_BYTES, at, report) if path is not None else None
-        if path is not None and data is not None:
-            cloud = document.cloud.value if document.cloud is not None else None
-            self.tags = parse_tags(data, cloud, self.problems.of(path))
+        of_file = self.problems.of(path)
+        data = self.folder.read(path, MAX_TAG_BYTES, at, report if at is not None else of_file)
+        if data is None:
+            return
+        cloud = document.cloud.value if document.cloud is not None else None
+        self.tags = parse_tags(data, cloud, of_file)
+        if self.tags is not None:
+            number = self.tags.change_number
+            self.edition = edition(path, self.tags.cloud, number, now=time.time())
 
     def networks(
         self, tag: str, at: Marked, report: Report, *, wanted_by: str

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from egressproxy.patterns import Pattern
+    from egressproxy.policy.tag_edition import TagEdition
     from egressproxy.ports import PortSpan
 
 
@@ -128,7 +129,8 @@ class Policy:
     """A whole policy: rules in order of judgement (rules first, then requirements).
 
     ``digest`` is a hex SHA-256 over the normal form: equal policies have equal digests, whatever
-    their comments and files. ``files`` are all files it was read from, for the watcher.
+    their comments and files. ``files`` are all files it was read from, for the watcher;
+    ``service_tags`` is the edition of the service tag file among them.
     """
 
     cloud: str
@@ -143,3 +145,4 @@ class Policy:
     ech: Ech = Ech.ALLOW
     refusal: Refusal = Refusal.ALERT
     on_reload: OnReload = OnReload.CLOSE
+    service_tags: TagEdition | None = None
