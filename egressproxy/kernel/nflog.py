@@ -14,9 +14,11 @@ import socket
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from egressproxy.errors import KernelError
+from egressproxy.kernel import netlink
 from egressproxy.kernel.packet import Packet, read_packet
 
 if TYPE_CHECKING:
@@ -30,18 +32,13 @@ _ULOG: Final = 4 << 8  # NFNL_SUBSYS_ULOG
 _MSG_PACKET: Final = _ULOG | 0
 _MSG_CONFIG: Final = _ULOG | 1
 _NLMSG_ERROR: Final = 2
-_NLMSG_DONE: Final = 3
-_REQUEST_ACK: Final = 0x1 | 0x4
 _BIND: Final = 1
 _COPY_PACKET: Final = 2
 _SEQUENCED: Final = 1  # NFULNL_CFG_F_SEQ
 _CFG_CMD, _CFG_MODE, _CFG_NLBUFSIZ, _CFG_TIMEOUT, _CFG_QTHRESH, _CFG_FLAGS = range(1, 7)
 _MARK, _IN, _OUT, _PAYLOAD, _PREFIX, _SEQ = 2, 4, 5, 9, 10, 12
-_TYPE_MASK: Final = 0x3FFF
 
-_HEADER: Final = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, seq, port
 _NFGENMSG: Final = struct.Struct("!BBH")  # family, version, resource (the group)
-_ATTRIBUTE: Final = struct.Struct("=HH")
 _ERROR: Final = struct.Struct("=i")
 
 _THRESHOLD: Final = 64
@@ -54,6 +51,9 @@ _SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h; no name in the socket modul
 _SEQ_MASK: Final = 0xFFFF_FFFF
 _HALF: Final = 1 << 31
 _KERNEL_PORT: Final = 0
+_READERS: Final = Path(
+    "/proc/thread-self/net/netfilter/nfnetlink_log"
+)  # /proc/net is the main thread's
 
 
 class LoggedPacket(NamedTuple):
@@ -101,7 +101,7 @@ class Nflog:
     ) -> None:
         self.group = group
         self.tally = Tally()
-        self._expected: int | None = None
+        self._expected = 0
         self._early: list[LoggedPacket] = []
         self._buffer = memoryview(bytearray(_DATAGRAM))
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
@@ -146,9 +146,9 @@ class Nflog:
             data = self._receive()
             if data is None:
                 continue
-            for kind, body in messages(data):
-                if kind == _NLMSG_ERROR and len(body) >= _ERROR.size:
-                    (code,) = _ERROR.unpack_from(body)
+            for kind, _, _, payload in netlink.messages(data):
+                if kind == _NLMSG_ERROR and len(payload) >= _ERROR.size:
+                    (code,) = _ERROR.unpack_from(payload)
                     if code:
                         raise OSError(-code, os.strerror(-code))
                     return
@@ -161,73 +161,58 @@ class Nflog:
                 size, _, flags, sender = self._socket.recvmsg_into([self._buffer])
             except BlockingIOError:
                 return None
+            except TimeoutError:
+                raise
             except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
                 self.tally.overruns += 1
-                continue
+                if error.errno == errno.ENOBUFS:
+                    continue  # said once for each time the buffer was full; what it holds is next
+                return None
             if sender[0] == _KERNEL_PORT and not flags & socket.MSG_TRUNC:
                 return bytes(self._buffer[:size])
             self.tally.malformed += 1
 
     def _packets(self, data: bytes) -> Iterator[LoggedPacket]:
         try:
-            for kind, body in messages(data):
+            for kind, _, _, payload in netlink.messages(data):
                 if kind == _MSG_PACKET:
-                    yield from self._packet(body)
+                    yield from self._packet(payload)
         except KernelError:
             self.tally.malformed += 1
 
-    def _packet(self, body: bytes) -> Iterator[LoggedPacket]:
+    def _packet(self, payload: bytes) -> Iterator[LoggedPacket]:
         try:
-            logged = parse_packet(body)
+            logged = parse_packet(payload)
         except KernelError:
             self.tally.malformed += 1
+            self._expected = (self._expected + 1) & _SEQ_MASK
             return
         if logged.sequence is not None:
             self._follow(logged.sequence)
         yield logged
 
     def _follow(self, sequence: int) -> None:
-        if self._expected is not None:
-            gap = (sequence - self._expected) & _SEQ_MASK
-            if gap < _HALF:  # a number from before is not a loss of four billion
-                self.tally.lost += gap
+        gap = (sequence - self._expected) & _SEQ_MASK
+        if gap < _HALF:  # a number from before is not a loss of four billion
+            self.tally.lost += gap
         self._expected = (sequence + 1) & _SEQ_MASK
 
 
-def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and body of each netlink message of a datagram.
+def parse_packet(payload: bytes) -> LoggedPacket:
+    """Read the payload of an NFULNL_MSG_PACKET.
 
     Raises:
-        KernelError: code ``malformed``; lengths that do not fit. What came before it was yielded.
+        KernelError: not one, or its packet has no whole IP header.
     """
-    at = 0
-    while at < len(data):
-        if len(data) - at < _HEADER.size:
-            raise _malformed(f"{len(data) - at} bytes where a message begins")
-        length, kind, *_ = _HEADER.unpack_from(data, at)
-        if not _HEADER.size <= length <= len(data) - at:
-            raise _malformed(f"a message of {length} bytes in {len(data) - at}")
-        yield kind, data[at + _HEADER.size : at + length]
-        at += length + 3 & ~3
-
-
-def parse_packet(body: bytes) -> LoggedPacket:
-    """Read the body of an NFULNL_MSG_PACKET.
-
-    Raises:
-        KernelError: code ``malformed``; not one, or its packet has no whole IP header.
-    """
-    found = _attributes(body)
-    payload = found.get(_PAYLOAD)
-    if payload is None:
-        raise _malformed("a logged packet without its bytes")
+    found = netlink.attributes(payload, _NFGENMSG.size)
+    packet = found.get(_PAYLOAD)
+    if packet is None:
+        raise KernelError("nfnetlink_log: a packet without its bytes")
     prefix = found.get(_PREFIX, b"").partition(b"\0")[0][:MAX_PREFIX]
     sequence = found.get(_SEQ)
     return LoggedPacket(
         prefix=prefix.decode("ascii", "backslashreplace"),
-        packet=read_packet(payload),
+        packet=read_packet(packet),
         mark=_number(found.get(_MARK)),
         in_ifindex=_number(found.get(_IN)),
         out_ifindex=_number(found.get(_OUT)),
@@ -235,51 +220,42 @@ def parse_packet(body: bytes) -> LoggedPacket:
     )
 
 
-def _attributes(body: bytes) -> dict[int, bytes]:
-    if len(body) < _NFGENMSG.size:
-        raise _malformed(f"a body of {len(body)} bytes")
-    found: dict[int, bytes] = {}
-    at = _NFGENMSG.size
-    while at + _ATTRIBUTE.size <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, at)
-        if not _ATTRIBUTE.size <= length <= len(body) - at:
-            raise _malformed(f"an attribute of {length} bytes in {len(body) - at}")
-        found[kind & _TYPE_MASK] = body[at + _ATTRIBUTE.size : at + length]
-        at += length + 3 & ~3
-    return found
-
-
 def _number(value: bytes | None) -> int:
     return int.from_bytes(value) if value is not None and len(value) == 4 else 0
 
 
-def _malformed(what: str) -> KernelError:
-    return KernelError(f"nfnetlink_log sent {what}", code="malformed")
-
-
 def _config(group: int, copy_bytes: int) -> bytes:
     """Bind to a group and say how: in one message, so that no packet comes before it is known."""
-    body = _NFGENMSG.pack(socket.AF_UNSPEC, 0, group)
-    for kind, value in (
+    settings = (
         (_CFG_CMD, struct.pack("B", _BIND)),
         (_CFG_MODE, struct.pack("!IBB", copy_bytes, _COPY_PACKET, 0)),
         (_CFG_NLBUFSIZ, struct.pack("!I", _KERNEL_BUFFER)),
         (_CFG_TIMEOUT, struct.pack("!I", _TIMEOUT_HUNDREDTHS)),
         (_CFG_QTHRESH, struct.pack("!I", _THRESHOLD)),
         (_CFG_FLAGS, struct.pack("!H", _SEQUENCED)),
-    ):
-        attribute = _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value
-        body += attribute + bytes(-len(attribute) % 4)
-    return _HEADER.pack(_HEADER.size + len(body), _MSG_CONFIG, _REQUEST_ACK, 1, 0) + body
+    )
+    body = b"".join(netlink.attribute(kind, value) for kind, value in settings)
+    header = _NFGENMSG.pack(socket.AF_UNSPEC, 0, group)
+    return netlink.message(_MSG_CONFIG, netlink.NLM_F_REQUEST | netlink.NLM_F_ACK, 1, header + body)
 
 
 def _cannot_bind(group: int, error: OSError) -> KernelError:
-    hints = {
-        errno.EPERM: "it needs CAP_NET_ADMIN",
-        errno.EBUSY: "another process reads it: cat /proc/net/netfilter/nfnetlink_log",
-    }
-    other = "the kernel's module is missing: modprobe nfnetlink_log"
+    code, hint = "module", "the kernel's part is missing: modprobe nfnetlink_log"
+    if error.errno == errno.EPERM:  # also where the group is another socket's
+        code, hint = "permission", "it needs CAP_NET_ADMIN"
+        if _has_reader(group):
+            code, hint = "busy", f"another process reads it, see {_READERS}"
     return KernelError(
         f"the kernel's log group {group} cannot be read: {error.strerror or error}",
-        hint=hints.get(error.errno or 0, other),
+        hint=hint,
+        code=code,
     )
+
+
+def _has_reader(group: int) -> bool:
+    """Whether the group is taken; only root is told."""
+    try:
+        lines = _READERS.read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.split()[:1] == [str(group)] for line in lines)

@@ -16,7 +16,7 @@ from egressproxy.policy.program import end_of_day
 from egressproxy.policy.verdict import Action
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from types import TracebackType
 
     from egressproxy.policy.networks import Network
