@@ -6,20 +6,41 @@ what a policy is: it gets a script and gives back what the kernel holds.
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shutil
+import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from functools import cached_property
+from hashlib import sha256
+from ipaddress import ip_address
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from egressproxy.errors import KernelError
+from egressproxy.kernel import nft_fault
+from egressproxy.kernel.nft_fault import MIN_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 FAMILY: Final = "inet"
 TABLE: Final = "egressproxy"
-MIN_VERSION: Final = (1, 0, 6)
 DIGEST_COMMENT: Final = "policy "
 """A rule whose comment is this and a hex digest says what the table was made of.
 
 (The table's own comment is set once when it is made, and nft does not list it as JSON.)
 """
+MAX_TIMEOUT_S: Final = 7 * 86400
+
+_NAMED: Final = f"{FAMILY} {TABLE}"
+_SYSTEM_PATH: Final = "/usr/sbin:/sbin:/usr/bin:/bin"
+_SET_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_DIGEST: Final = re.compile(rf"{DIGEST_COMMENT}([0-9a-f]{{8,64}})(?: .*)?")
+_ELEMENTS_A_LINE: Final = 256
+_COUNTS: Final = ("packets", "bytes", "handle")
+"""Keys that differ although nobody changed anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +65,8 @@ class TableState:
     """What the kernel holds of our table.
 
     ``digest`` is that of the rule with ``DIGEST_COMMENT``, or empty. ``fingerprint`` is a SHA-256
-    over chains, rules and sets without counts, handles and elements of timeout sets: while it is
-    the same, nobody has changed the table by hand.
+    over chains, rules and sets, without counts, handles and the elements of sets: while it is the
+    same, nobody has changed the table by hand.
     """
 
     digest: str = ""
@@ -59,7 +80,7 @@ class Nft:
     """nft(8); every call blocks, so asyncio calls it in a thread.
 
     Args:
-        binary: name or path; a name is looked for in PATH, /usr/sbin and /sbin.
+        binary: name or path; a name is looked for in PATH, then in the system's own folders.
         timeout_s: for one call.
     """
 
@@ -73,7 +94,7 @@ class Nft:
         Raises:
             KernelError: there is no nft, or what answers is none.
         """
-        raise NotImplementedError
+        return nft_fault.read_version(self._run("--version").stdout)
 
     def check(self, script: str) -> None:
         """Let the kernel say whether it would take the script; nothing changes.
@@ -81,37 +102,52 @@ class Nft:
         Raises:
             KernelError: it would not; with what nft said, and what to do.
         """
-        raise NotImplementedError
+        if not self._is_new_enough:
+            raise nft_fault.too_old(self.version())
+        self._do("--check", "--file", "-", script=script)
 
     def apply(self, script: str) -> None:
         """Check, then apply in one transaction: all of it or nothing.
 
         Raises:
-            KernelError: nothing was changed; with what nft said, and what to do.
+            KernelError: nothing was changed; with what nft said, and what to do. (``timeout``: it
+                is not known.)
         """
-        raise NotImplementedError
+        self.check(script)
+        self._do("--file", "-", script=script)
 
     def table_state(self, *, elements: bool = False) -> TableState | None:
         """What the kernel holds; ``None`` where there is no table.
 
         Args:
-            elements: count the elements of sets too (of thousands of prefixes: slower), and hold
-                them against the fingerprint.
+            elements: count the elements of sets too: slower with thousands of prefixes.
 
         Raises:
             KernelError: nft cannot be asked.
         """
-        raise NotImplementedError
+        terse = () if elements else ("--terse",)
+        done = self._run("--json", *terse, "list", "table", FAMILY, TABLE)
+        if done.returncode != 0:
+            if nft_fault.is_absent(done.stderr):
+                return None
+            raise nft_fault.refusal(done.stderr)
+        return read_listing(done.stdout, elements=elements)
 
     def add_elements(self, name: str, elements: Iterable[tuple[str, int]]) -> None:
-        """Put addresses into a set, each for so many seconds; one that is in there stays longer.
+        """Put addresses into a set, each for so many seconds; one that is in it gets the new time.
 
         One transaction, also for several thousand.
 
         Raises:
             KernelError: there is no such set, or an address is not of its type.
         """
-        raise NotImplementedError
+        found = {_address(text): _timeout_s(seconds) for text, seconds in elements}
+        if found:
+            # Adding what is there leaves its time as it was (before Linux 6.13), and deleting what
+            # is not there is an error: so both, and then anew. All of it happens at once.
+            timed = [f"{address} timeout {seconds}s" for address, seconds in found.items()]
+            script = [*_delete_if_there(name, list(found)), *_statements("add", name, timed)]
+            self._do("--file", "-", script="".join(script))
 
     def remove_elements(self, name: str, addresses: Iterable[str]) -> None:
         """Take addresses out of a set; one that is not in it is no error.
@@ -119,7 +155,9 @@ class Nft:
         Raises:
             KernelError: there is no such set, or an address is not of its type.
         """
-        raise NotImplementedError
+        found = list(dict.fromkeys(map(_address, addresses)))
+        if found:
+            self._do("--file", "-", script="".join(_delete_if_there(name, found)))
 
     def remove(self) -> bool:
         """Delete the table; whether there was one.
@@ -127,4 +165,129 @@ class Nft:
         Raises:
             KernelError: it cannot be deleted.
         """
-        raise NotImplementedError
+        done = self._run("delete", "table", FAMILY, TABLE)
+        if done.returncode == 0:
+            return True
+        if nft_fault.is_absent(done.stderr):
+            return False
+        raise nft_fault.refusal(done.stderr)
+
+    @cached_property
+    def _is_new_enough(self) -> bool:
+        return self.version() >= MIN_VERSION
+
+    def _do(self, *arguments: str, script: str) -> None:
+        done = self._run(*arguments, script=script)
+        if done.returncode != 0:
+            raise nft_fault.refusal(done.stderr)
+
+    def _run(self, *arguments: str, script: str = "") -> subprocess.CompletedProcess[str]:
+        path = os.environ.get("PATH", "")
+        program = shutil.which(self.binary, path=f"{path}:{_SYSTEM_PATH}")
+        if program is None:
+            raise nft_fault.missing_program(self.binary)
+        try:
+            return subprocess.run(  # noqa: S603 - nft, with arguments of ours
+                [program, *arguments],
+                input=script,
+                capture_output=True,
+                check=False,
+                encoding="utf-8",
+                errors="replace",
+                env={"LC_ALL": "C", "PATH": _SYSTEM_PATH},
+                timeout=self.timeout_s,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise nft_fault.too_slow(self.timeout_s) from error
+        except OSError as error:
+            raise KernelError(f"{program}: {error.strerror}", hint=nft_fault.INSTALL) from error
+
+
+def read_listing(text: str, *, elements: bool) -> TableState:
+    """What ``nft --json list table`` prints (libnftables-json(5)).
+
+    Args:
+        text: its output.
+        elements: whether sets were listed with their elements.
+
+    Raises:
+        KernelError: it is something else.
+    """
+    try:
+        entries = [next(iter(each.items())) for each in json.loads(text)["nftables"]]
+        listed = [(kind, body) for kind, body in entries if kind != "metainfo"]
+        return TableState(
+            digest=_digest(body.get("comment", "") for kind, body in listed if kind == "rule"),
+            fingerprint=_fingerprint(listed),
+            chains=frozenset(body["name"] for kind, body in listed if kind == "chain"),
+            sets={b["name"]: _set(b, elements=elements) for kind, b in listed if kind == "set"},
+            counters={
+                body["name"]: Counter(int(body["packets"]), int(body["bytes"]))
+                for kind, body in listed
+                if kind == "counter"
+            },
+        )
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        StopIteration,
+        RecursionError,
+    ) as error:
+        raise KernelError(
+            "nft lists the table in a form that is not known", hint=nft_fault.INSTALL
+        ) from error
+
+
+def _digest(comments: Iterable[str]) -> str:
+    found = (_DIGEST.fullmatch(comment) for comment in comments)
+    return next((each[1] for each in found if each), "")
+
+
+def _fingerprint(listed: Iterable[tuple[str, Any]]) -> str:
+    kept = [
+        (kind, {key: value for key, value in body.items() if key not in (*_COUNTS, "elem")})
+        for kind, body in listed
+    ]
+    # Named objects are listed in no order that means anything, rules in theirs.
+    rules = [body for kind, body in kept if kind == "rule"]
+    others = sorted(json.dumps(each, sort_keys=True) for each in kept if each[0] != "rule")
+    return sha256(json.dumps([rules, others], sort_keys=True).encode()).hexdigest()
+
+
+def _set(body: Any, *, elements: bool) -> SetState:
+    count = len(body.get("elem", ())) if elements else -1
+    return SetState(str(body["type"]), frozenset(body.get("flags", ())), count)
+
+
+def _delete_if_there(name: str, addresses: list[str]) -> Iterator[str]:
+    yield from _statements("add", name, addresses)
+    yield from _statements("delete", name, addresses)
+
+
+def _statements(verb: str, name: str, elements: list[str]) -> Iterator[str]:
+    """``add element …`` or ``delete element …``, some hundred elements a line."""
+    if not _SET_NAME.fullmatch(name):
+        raise KernelError(f"{name!r} is not a set's name")
+    remaining = iter(elements)
+    while some := list(islice(remaining, _ELEMENTS_A_LINE)):
+        yield f"{verb} element {_NAMED} {name} {{ {', '.join(some)} }}\n"
+
+
+def _address(text: str) -> str:
+    """An address as nft reads it, and nothing else.
+
+    Raises:
+        KernelError: it is none.
+    """
+    try:
+        found = ip_address(text)
+    except ValueError as error:
+        raise KernelError(f"{text[:64]!r} is no address for a set") from error
+    return str(found).partition("%")[0]
+
+
+def _timeout_s(seconds: int) -> int:
+    """Whole seconds, one or more: nft reads 0 as for ever."""
+    return max(1, min(int(seconds), MAX_TIMEOUT_S))
