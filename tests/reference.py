@@ -11,6 +11,7 @@ import inspect
 import json
 from dataclasses import fields
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -33,6 +34,7 @@ from egressproxy.policy.fields import Record
 from egressproxy.policy.lint import Code
 from egressproxy.policy.rules import Destination, Ech, Mode, OnReload, Refusal, SniCheck
 from egressproxy.policy.schema import policy_schema
+from egressproxy.policy.tag_edition import DatedBy, TagEdition
 from egressproxy.policy.verdict import AUDITABLE, Action, Pass, Reason
 from egressproxy.resolve.guard import DestinationMatch
 from egressproxy.service.report import Outcome, Trigger
@@ -124,6 +126,7 @@ def metrics() -> list[Metric]:
     counters = Counters.create(1)
     try:
         counters.set_policy("f" * 64, 1.0)
+        counters.set_service_tags(TagEdition(Path("tags.json"), "Public", 1, 1.0, DatedBy.NAME))
         registry = CollectorRegistry()
         registry.register(CountersCollector(counters))
         supervisor = SimpleNamespace(crew=None, is_ready=False, last_reload=None)

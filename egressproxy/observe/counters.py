@@ -19,11 +19,15 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from egressproxy.errors import ServiceError
 from egressproxy.observe.record import Plane
+from egressproxy.policy.tag_edition import DatedBy
 from egressproxy.policy.verdict import Action, Reason
+
+if TYPE_CHECKING:
+    from egressproxy.policy.tag_edition import TagEdition
 
 _Key = TypeVar("_Key")
 _CELL: Final = 8
@@ -154,7 +158,10 @@ _FIRST_BYTE: Final = LAYOUT.latencies[Latency.FIRST_BYTE]
 # The header: two cells that an attach checks, then what only the supervisor writes.
 _CHECKSUM, _WORKERS, _RESTARTS, _LOADED_AT_NS, _RELOADS = range(5)
 _DIGEST: Final = _RELOADS + len(ReloadOutcome)
-_HEADER_CELLS: Final = _DIGEST + _DIGEST_BYTES // _CELL
+_TAGS_DATED_NS: Final = _DIGEST + _DIGEST_BYTES // _CELL
+_TAGS_CHANGE: Final = _TAGS_DATED_NS + 1
+_TAGS_BY_NAME: Final = _TAGS_CHANGE + 1
+_HEADER_CELLS: Final = _TAGS_BY_NAME + 1
 
 
 class WorkerCounters:
@@ -300,6 +307,9 @@ class Totals:
     restarts: int
     policy_digest: str
     policy_loaded_at: float
+    tags_dated: float
+    tags_dated_by: DatedBy
+    tags_change_number: int
 
 
 class Counters:
@@ -376,6 +386,14 @@ class Counters:
         self._mapping[_DIGEST * _CELL : (_DIGEST * _CELL) + _DIGEST_BYTES] = raw
         self._cells[_LOADED_AT_NS] = int(loaded_at * _NANOSECONDS)
 
+    def set_service_tags(self, edition: TagEdition | None) -> None:
+        """Say which service tag file the policy was read with last (supervisor only)."""
+        dated = edition.dated if edition is not None else 0
+        self._cells[_TAGS_DATED_NS] = int(dated * _NANOSECONDS)
+        self._cells[_TAGS_CHANGE] = edition.change_number if edition is not None else 0
+        by_name = edition is not None and edition.dated_by is DatedBy.NAME
+        self._cells[_TAGS_BY_NAME] = by_name
+
     def active_total(self) -> int:
         """Open flows of all workers and planes now."""
         cells = self._cells
@@ -414,6 +432,9 @@ class Counters:
             restarts=self._cells[_RESTARTS],
             policy_digest=self._digest(),
             policy_loaded_at=self._cells[_LOADED_AT_NS] / _NANOSECONDS,
+            tags_dated=self._cells[_TAGS_DATED_NS] / _NANOSECONDS,
+            tags_dated_by=DatedBy.NAME if self._cells[_TAGS_BY_NAME] else DatedBy.MODIFIED,
+            tags_change_number=self._cells[_TAGS_CHANGE],
         )
 
     def close(self) -> None:

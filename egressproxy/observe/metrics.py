@@ -158,6 +158,24 @@ def _service(totals: Totals) -> Iterator[Metric]:
             "When the policy in force was loaded.",
             totals.policy_loaded_at,
         )
+    if totals.tags_dated:
+        yield from _service_tags(totals)
+
+
+def _service_tags(totals: Totals) -> Iterator[Metric]:
+    dated = GaugeMetricFamily(
+        "egressproxy_service_tags_timestamp_seconds",
+        "Date of the service tag file: in its name (name), or when it was written here, which is"
+        " not before it was published (modified).",
+        labels=("dated_by",),
+    )
+    dated.add_metric((totals.tags_dated_by.value,), totals.tags_dated)
+    yield dated
+    yield GaugeMetricFamily(
+        "egressproxy_service_tags_change_number",
+        "Microsoft's number of the service tag file.",
+        totals.tags_change_number,
+    )
 
 
 def _histogram(name: str, about: str, histogram: Histogram) -> Metric:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from egressproxy.policy.digest import chosen_name, normal_form
 from egressproxy.policy.rules import Policy, Rule
+from egressproxy.policy.spans import AddressSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -129,8 +130,8 @@ def _moved(before: list[_Key], after: list[_Key]) -> list[_Key]:
 
 def _details(old: Rule, new: Rule) -> tuple[str, ...]:
     details = list(_items("to ", _destinations(old), _destinations(new)))
-    if _destinations(old) == _destinations(new) and _texts(old.networks) != _texts(new.networks):
-        details.append("the ranges of its service tags changed")
+    if _destinations(old) == _destinations(new) and old.networks != new.networks:
+        details.append(f"the ranges of its service tags changed, {_ranges(old, new)}")
     if (was := _clients(old)) != (now := _clients(new)):
         details.append(f"{was.strip() or 'from everyone'} -> {now.strip() or 'from everyone'}")
     for name, word in _WORDS.items():
@@ -140,6 +141,12 @@ def _details(old: Rule, new: Rule) -> tuple[str, ...]:
         elif before != after:
             details.append(f"{word} {_value(before)} -> {_value(after)}")
     return tuple(details)
+
+
+def _ranges(old: Rule, new: Rule) -> str:
+    left, right = AddressSet.of_networks(old.networks), AddressSet.of_networks(new.networks)
+    added, removed = (right - left).networks(), (left - right).networks()
+    return f"{len(added):,} added and {len(removed):,} removed"
 
 
 def _items(word: str, old: list[str], new: list[str]) -> Iterable[str]:

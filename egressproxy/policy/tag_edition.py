@@ -64,10 +64,10 @@ class TagEdition:
 def edition(path: Path, cloud: str, change_number: int, *, now: float) -> TagEdition:
     """Date a file that was just read: by its name, or its target's, else by when it was written.
 
-    A name that says a day after tomorrow says nothing.
+    A name with a day after tomorrow, or before 1970, says nothing.
     """
     published = _published(path.name) or _published(_target(path))
-    if published is not None and published <= now + _DAY_S:
+    if published is not None and 0 <= published <= now + _DAY_S:
         return TagEdition(path, cloud, change_number, published, DatedBy.NAME)
     return TagEdition(path, cloud, change_number, _modified(path, now), DatedBy.MODIFIED)
 

@@ -157,7 +157,8 @@ class Reloader:
             report = replace(report, outcome=Outcome.REFUSED, error=f"cannot be loaded: {error!r}")
             await self._judge_anew_if_expired(report)
         else:
-            report = await self._apply(new, replace(report, changes=changes))
+            tags = new.policy.service_tags
+            report = await self._apply(new, replace(report, changes=changes, service_tags=tags))
         return replace(report, duration_s=time.monotonic() - began)
 
     async def _load(self) -> tuple[Generation, tuple[str, ...]]:
@@ -196,6 +197,8 @@ class Reloader:
         old = self._crew.current
         if new.policy.digest == old.policy.digest and Trigger.EXPIRY not in report.triggers:
             new.close()
+            # It judges alike; what it was read from, and where rules stand in it, may have changed.
+            self._crew.current = replace(old, policy=new.policy)
             return report
         try:
             done = await self._crew.install(new)

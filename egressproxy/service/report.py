@@ -10,6 +10,7 @@ from egressproxy.service.journal import journal
 
 if TYPE_CHECKING:
     from egressproxy.errors import Problem
+    from egressproxy.policy.tag_edition import TagEdition
 
 
 class Trigger(StrEnum):
@@ -65,6 +66,8 @@ class ReloadReport:
     problems: tuple[Problem, ...] = ()
     error: str = ""
     installation: Installation = Installation()
+    service_tags: TagEdition | None = None
+    """Of the policy that was read, where it names a service tag file."""
 
     @property
     def is_ok(self) -> bool:
@@ -79,9 +82,10 @@ def announce(report: ReloadReport) -> None:
         "digest": report.digest,
         "duration_ms": round(report.duration_s * 1000, 1),
     }
+    tags = {"service_tags": str(report.service_tags)} if report.service_tags else {}
     match report.outcome:
         case Outcome.APPLIED if Trigger.START in report.triggers:
-            journal().info("policy loaded", digest=report.digest)
+            journal().info("policy loaded", digest=report.digest, **tags)
         case Outcome.APPLIED:
             done = report.installation
             journal().info(
@@ -91,9 +95,10 @@ def announce(report: ReloadReport) -> None:
                 revoked=done.revoked,
                 kept=done.kept,
                 stall_ms=round(done.stall_s * 1000, 1),
+                **tags,
             )
         case Outcome.UNCHANGED:
-            journal().info("policy unchanged", **facts)
+            journal().info("policy unchanged", **facts, **tags)
         case Outcome.REFUSED | Outcome.FAILED:
             journal().error(
                 "policy refused, the old one stays",

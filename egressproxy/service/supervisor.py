@@ -25,6 +25,7 @@ from egressproxy.service.options import WorkerSpec
 from egressproxy.service.process import END_GRACE_S
 from egressproxy.service.reload import Reloader
 from egressproxy.service.report import Outcome, ReloadReport, Trigger, announce
+from egressproxy.service.tag_age import warn_daily, warn_if_stale
 from egressproxy.service.watch import watch
 from egressproxy.service.watchdog import feed_watchdog, watchdog_s
 
@@ -138,6 +139,9 @@ class Supervisor:
                 group.create_task(reloader.run(), name="reloads"),
                 group.create_task(reloader.reload_at_expiries(), name="expiries"),
                 group.create_task(
+                    warn_daily(lambda: crew.current.policy.service_tags), name="age of service tags"
+                ),
+                group.create_task(
                     watch(reloader.watched, lambda: reloader.request(Trigger.FILE)), name="watch"
                 ),
             ]
@@ -180,6 +184,7 @@ class Supervisor:
                 triggers=(Trigger.START,),
                 at=first.loaded_at,
                 digest=first.policy.digest,
+                service_tags=first.policy.service_tags,
             )
         )
         return crew
@@ -221,6 +226,9 @@ class Supervisor:
             self.counters.reloaded(_COUNTED[report.outcome])
         if report.outcome is Outcome.APPLIED:
             self.counters.set_policy(report.digest, report.at)
+        if report.is_ok:
+            self.counters.set_service_tags(report.service_tags)
+            warn_if_stale(report.service_tags, now=report.at)
         if self.phase is Phase.SERVING and self.crew is not None:
             notify(f"STATUS={self._status(self.crew)}")
 

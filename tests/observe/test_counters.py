@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from egressproxy.observe.counters import (
     ReloadOutcome,
 )
 from egressproxy.observe.record import Plane
+from egressproxy.policy.tag_edition import DatedBy, TagEdition
 from egressproxy.policy.verdict import Action, Reason
 from egressproxy.resolve.resolver import Lookup
 
@@ -143,6 +145,20 @@ def test_what_the_supervisor_says() -> None:
         ReloadOutcome.FAILED: 0,
     }
     assert sum(totals.flows.values()) == 0, "the header is not a row"
+
+
+def test_service_tags() -> None:
+    counters = Counters.create(1)
+    assert counters.totals().tags_dated == 0
+    for by in DatedBy:
+        edition = TagEdition(Path("tags.json"), "Public", 374, 1_790_000_000.5, by)
+        counters.set_service_tags(edition)
+        totals = Counters.attach(os.dup(counters.fd), 1).totals()
+        assert totals.tags_dated == 1_790_000_000.5
+        assert totals.tags_dated_by is by
+        assert totals.tags_change_number == 374
+    counters.set_service_tags(None)
+    assert (counters.totals().tags_dated, counters.totals().tags_change_number) == (0, 0)
 
 
 def test_a_digest_has_one_size() -> None:

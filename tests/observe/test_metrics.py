@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from egressproxy.observe.counters import Counters, ReloadOutcome
 from egressproxy.observe.metrics import CountersCollector
 from egressproxy.observe.record import Plane
+from egressproxy.policy.tag_edition import DatedBy, TagEdition
 from egressproxy.policy.verdict import Action, Reason
 
 if TYPE_CHECKING:
@@ -81,8 +83,22 @@ def test_what_the_supervisor_says(counters: Counters) -> None:
     assert found["egressproxy_worker_restarts_total", ()] == 1
 
 
+@pytest.mark.parametrize("by", DatedBy)
+def test_service_tags_that_a_policy_has(counters: Counters, by: DatedBy) -> None:
+    name = "egressproxy_service_tags_timestamp_seconds"
+    assert not any(found == name for found, _ in samples(counters))
+    edition = TagEdition(Path("tags.json"), "Public", 374, 1_790_000_000.5, by)
+    counters.set_service_tags(edition)
+    found = samples(counters)
+    assert found[name, (("dated_by", by.value),)] == 1_790_000_000.5
+    assert found["egressproxy_service_tags_change_number", ()] == 374
+    counters.set_service_tags(None)
+    assert not any("service_tags" in found for found, _ in samples(counters))
+
+
 def test_conventions(counters: Counters) -> None:
     counters.set_policy("ab" * 32, 1.0)
+    counters.set_service_tags(TagEdition(Path("t"), "Public", 1, 1.0, DatedBy.NAME))
     for family in families(counters):
         assert family.name.startswith("egressproxy_")
         assert family.documentation.endswith(".")

@@ -110,6 +110,6 @@ def test_tags_whose_ranges_change(load: Loader) -> None:
     old = load(text, {"t.json": tags("20.0.0.0/8")})
     new = load(text, {"t.json": tags("21.0.0.0/8")})
     assert [str(change) for change in diff_rules(old, new)] == [
-        "~ rule rules/a: the ranges of its service tags changed"
+        "~ rule rules/a: the ranges of its service tags changed, 1 added and 1 removed"
     ]
     assert old.digest != new.digest

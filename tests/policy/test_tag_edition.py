@@ -20,6 +20,7 @@ NAMED = {
     "of the future": ("ServiceTags_Public_20991231.json", "2026-06-10", DatedBy.MODIFIED),
     "no day": ("ServiceTags_Public_20261399.json", "2026-06-10", DatedBy.MODIFIED),
     "the year 0": ("ServiceTags_Public_00000101.json", "2026-06-10", DatedBy.MODIFIED),
+    "the year 1": ("ServiceTags_Public_00010101.json", "2026-06-10", DatedBy.MODIFIED),
     "more digits": ("ServiceTags_Public_202606011.json", "2026-06-10", DatedBy.MODIFIED),
     "no date": ("ServiceTags_Public.json", "2026-06-10", DatedBy.MODIFIED),
 }

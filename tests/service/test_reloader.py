@@ -16,6 +16,7 @@ from egressproxy.service import reload as reload_module
 from egressproxy.service.generation import load_generation
 from egressproxy.service.reload import Reloader
 from egressproxy.service.report import Installation, Outcome, ReloadReport, Trigger
+from tests.policy.tag_file import tag_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -111,6 +112,31 @@ async def test_unchanged_touches_no_worker(tmp_path: Path) -> None:
         report = await at.request()
         assert report.outcome is Outcome.UNCHANGED
         assert not at.crew.installed
+
+
+async def test_a_newer_service_tag_file_that_judges_alike_is_the_policys(tmp_path: Path) -> None:
+    text = POLICY + "  - {name: sql, to: ['tag:Sql'], ports: ['tcp:1433']}\nservice_tags: t.json\n"
+    (tmp_path / "t.json").write_text(tag_file(change_number=374))
+    async with bench(tmp_path, text) as at:
+        digest = at.crew.current.policy.digest
+        await asyncio.to_thread((tmp_path / "t.json").write_text, tag_file(change_number=375))
+        report = await at.request()
+        assert (report.outcome, report.digest) == (Outcome.UNCHANGED, digest)
+        assert not at.crew.installed
+        assert report.service_tags is not None
+        assert report.service_tags.change_number == 375
+        assert at.crew.current.policy.service_tags == report.service_tags
+        other = {("Sql", ""): ["20.9.0.0/16"]}
+        await asyncio.to_thread((tmp_path / "t.json").write_text, tag_file(other))
+        report = await at.request()
+        assert report.outcome is Outcome.APPLIED
+        (change,) = report.changes
+        assert change.startswith("~ rule rules/sql: the ranges of its service tags changed")
+        gone = {("Storage", ""): ["20.9.0.0/16"]}
+        await asyncio.to_thread((tmp_path / "t.json").write_text, tag_file(gone))
+        report = await at.request()
+        assert (report.outcome, report.service_tags) == (Outcome.REFUSED, None)
+        assert at.crew.current.policy.service_tags.change_number == 374
 
 
 async def test_refused_with_every_problem(tmp_path: Path) -> None:
