@@ -16,10 +16,11 @@ MIN_VERSION: Final = (1, 0, 6)
 
 _MAX_LINES: Final = 6
 _MAX_LINE: Final = 200
-_UNSAFE: Final = re.compile(r"[^\t -~]")
 _VERSION: Final = re.compile(r"nftables v(\d{1,4}(?:\.\d{1,4}){1,3})\b")
 _REFUSED: Final = re.compile(r"not permitted|Permission denied|must be root", re.IGNORECASE)
-_UNKNOWN: Final = re.compile(r"No such file or directory|not supported", re.IGNORECASE)
+_UNKNOWN: Final = re.compile(
+    r"Could not process rule: (?:No such file or directory|.*not supported)"
+)
 _ABSENT: Final = re.compile(r"No such file or directory", re.IGNORECASE)
 _MODULES: Final = (  # statement to the modules that have it; the first that is shown
     ("tproxy", "nft_tproxy nf_tproxy_ipv4 nf_tproxy_ipv6"),
@@ -63,9 +64,8 @@ def read_version(text: str) -> tuple[int, ...]:
     """
     found = _VERSION.search(text[:_MAX_LINE])
     if found is None:
-        raise KernelError(
-            f"nft --version says {bounded(text) or 'nothing'!r}", hint=INSTALL, code="version"
-        )
+        said = bounded(text).partition("\n")[0]
+        raise KernelError(f"nft --version says {said!r}", hint=INSTALL, code="version")
     return tuple(map(int, found[1].split(".")))
 
 
@@ -78,7 +78,7 @@ def refusal(said: str) -> KernelError:
             hint="it needs CAP_NET_ADMIN: run it as root",
             code="permission",
         )
-    if _UNKNOWN.search(said):
+    if _LACKING.search(said):
         modules = [names for statement, names in _MODULES if statement in said]
         if modules:
             return KernelError(
@@ -97,5 +97,9 @@ def is_absent(said: str) -> bool:
 def bounded(said: str) -> str:
     """A few lines of what a program said, none of them long, nothing a terminal would obey."""
     lines = [line.rstrip() for line in said.splitlines() if line.strip(" \t^~")]
-    shown = [_UNSAFE.sub("?", line)[:_MAX_LINE] for line in lines[:_MAX_LINES]]
+    shown = [_printable(line[:_MAX_LINE]) for line in lines[:_MAX_LINES]]
     return "\n".join([*shown, *(["…"] if len(lines) > _MAX_LINES else [])])
+
+
+def _printable(line: str) -> str:
+    return "".join(each if each.isprintable() else " " for each in line)
