@@ -18,8 +18,8 @@ _MAX_LINES: Final = 6
 _MAX_LINE: Final = 200
 _VERSION: Final = re.compile(r"nftables v(\d{1,4}(?:\.\d{1,4}){1,3})\b")
 _REFUSED: Final = re.compile(r"not permitted|Permission denied|must be root", re.IGNORECASE)
-_UNKNOWN: Final = re.compile(
-    r"Could not process rule: (?:No such file or directory|.*not supported)"
+_LACKING: Final = re.compile(
+    r"Could not process rule: (?:No such file or directory|.* not supported)"
 )
 _ABSENT: Final = re.compile(r"No such file or directory", re.IGNORECASE)
 _MODULES: Final = (  # statement to the modules that have it; the first that is shown
