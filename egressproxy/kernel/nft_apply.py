@@ -76,6 +76,15 @@ class TableState:
     counters: Mapping[str, Counter]
 
 
+@dataclass(frozen=True, slots=True)
+class SetChange:
+    """What a set loses, and what it has for so many seconds from now."""
+
+    name: str
+    add: tuple[tuple[str, int], ...] = ()
+    remove: tuple[str, ...] = ()
+
+
 class Nft:
     """nft(8); every call blocks, so asyncio calls it in a thread.
 
@@ -141,13 +150,7 @@ class Nft:
         Raises:
             KernelError: there is no such set, or an address is not of its type.
         """
-        found = {_address(text): _timeout_s(seconds) for text, seconds in elements}
-        if found:
-            # Adding what is there leaves its time as it was (before Linux 6.13), and deleting what
-            # is not there is an error: so both, and then anew. All of it happens at once.
-            timed = [f"{address} timeout {seconds}s" for address, seconds in found.items()]
-            script = [*_delete_if_there(name, list(found)), *_statements("add", name, timed)]
-            self._do("--file", "-", script="".join(script))
+        self.change_elements([SetChange(name, add=tuple(elements))])
 
     def remove_elements(self, name: str, addresses: Iterable[str]) -> None:
         """Take addresses out of a set; one that is not in it is no error.
@@ -155,9 +158,17 @@ class Nft:
         Raises:
             KernelError: there is no such set, or an address is not of its type.
         """
-        found = list(dict.fromkeys(map(_address, addresses)))
-        if found:
-            self._do("--file", "-", script="".join(_delete_if_there(name, found)))
+        self.change_elements([SetChange(name, remove=tuple(addresses))])
+
+    def change_elements(self, changes: Iterable[SetChange]) -> None:
+        """``remove_elements`` and ``add_elements`` of several sets, in one transaction.
+
+        Raises:
+            KernelError: one of them is not there, or an address is not of its type: nothing was
+                changed.
+        """
+        if script := "".join(line for change in changes for line in _change(change)):
+            self._do("--file", "-", script=script)
 
     def remove(self) -> bool:
         """Delete the table; whether there was one.
@@ -259,6 +270,16 @@ def _fingerprint(listed: Iterable[tuple[str, Any]]) -> str:
 def _set(body: Any, *, elements: bool) -> SetState:
     count = len(body.get("elem", ())) if elements else -1
     return SetState(str(body["type"]), frozenset(body.get("flags", ())), count)
+
+
+def _change(change: SetChange) -> Iterator[str]:
+    yield from _delete_if_there(change.name, list(dict.fromkeys(map(_address, change.remove))))
+    found = {_address(text): _timeout_s(seconds) for text, seconds in change.add}
+    # Adding what is there leaves its time as it was (before Linux 6.13), and deleting what is not
+    # there is an error: so both, and then anew. All of it happens at once.
+    yield from _delete_if_there(change.name, list(found))
+    timed = [f"{address} timeout {seconds}s" for address, seconds in found.items()]
+    yield from _statements("add", change.name, timed)
 
 
 def _delete_if_there(name: str, addresses: list[str]) -> Iterator[str]:

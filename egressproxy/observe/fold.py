@@ -3,7 +3,8 @@
 The first is written at once; those like it within ``fold_window_s`` are counted, and the last of
 them is written for all when the window ends. Alike are records that differ only in time, flow id,
 source port and, where there is a name, destination address. ``revoked`` flows have a history of
-their own and are never folded.
+their own and are never folded. Of the network plane also what audit let pass is folded: a record
+is a packet there, and has no end to come.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from egressproxy.observe.record import Plane
 from egressproxy.policy.verdict import Action, Reason
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class Folds:
 
     def take(self, record: FlowRecord, now: float) -> list[FlowRecord]:
         """The records to write in its place: itself, or nothing while it is being folded."""
-        if record.action is Action.ALLOW or record.reason is Reason.REVOKED or not self._window_s:
+        if not self._window_s or record.reason is Reason.REVOKED or _is_flow(record):
             return [record]
         key = _key(record)
         fold = self._open.get(key)
@@ -83,6 +85,11 @@ class Folds:
         due = [record for fold in self._open.values() for record in fold.summary()]
         self._open.clear()
         return due
+
+
+def _is_flow(record: FlowRecord) -> bool:
+    """An allowed flow, which nothing else stands for."""
+    return record.action is Action.ALLOW and record.plane is not Plane.NETWORK
 
 
 def _key(r: FlowRecord) -> _Key:
