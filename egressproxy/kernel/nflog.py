@@ -99,12 +99,7 @@ class Nflog:
         copy_bytes: int = COPY_BYTES,
         receive_buffer: int = _RECEIVE_BUFFER,
     ) -> None:
-        self.group = group
-        self.tally = Tally()
-        self._expected = 0
-        self._early: list[LoggedPacket] = []
-        self._buffer = memoryview(bytearray(_DATAGRAM))
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+        self._begin(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER))
         try:
             self._socket.bind((0, 0))
             self._enlarge(receive_buffer)
@@ -113,6 +108,13 @@ class Nflog:
         except OSError as error:
             self._socket.close()
             raise _cannot_bind(group, error) from error
+
+    def _begin(self, opened: socket.socket) -> None:
+        self._socket = opened
+        self.tally = Tally()
+        self._expected = 0
+        self._early: list[LoggedPacket] = []
+        self._buffer = memoryview(bytearray(_DATAGRAM))
 
     def fileno(self) -> int:
         """For a reader of a loop, level-triggered."""
