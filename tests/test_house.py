@@ -113,6 +113,7 @@ _TESTED_IN: Final = {
     "cli/explanation_page.py": "cli/test_check.py",
     "cli/policy_page.py": "cli/test_policy.py",
     "cli/starter.py": "cli/test_init.py",
+    "cli/tags_page.py": "cli/test_tags.py",
     "planes/context.py": "lab/test_relay.py",
     "planes/flow.py": "lab/test_relay.py",
     "planes/flows.py": "lab/test_relay.py",

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "init": "init",
     "policy": "policy",
     "run": "run",
+    "tags": "tags",
 }
 """Command to the module of this package that defines ``command``."""
 

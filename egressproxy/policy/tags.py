@@ -40,6 +40,8 @@ _CLOUD_WORDS: Final = {
 }
 """What the file's ``cloud`` has in it, in lower case."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
+_PLAIN: Final = re.compile(r"[A-Za-z0-9 _.-]{0,100}", re.ASCII)
+"""Clouds and regions: they are printed as they are."""
 _REGIONS: Final = ".*"
 
 # A changed file must not open what no service of Microsoft's can have.
@@ -230,6 +232,8 @@ def _service_tags(content: Any) -> ServiceTags:
     number = content.get("changeNumber", 0)
     if not isinstance(cloud, str) or not isinstance(values, list):
         raise TypeError("cloud and values are a text and a list")
+    if not _PLAIN.fullmatch(cloud):
+        raise ValueError(f"{cloud!r} is not the name of a cloud")
     if type(number) is not int or not 0 <= number < MAX_CHANGE_NUMBER:
         raise TypeError("changeNumber is a number from 0")
     tags: dict[str, Tag] = {}
@@ -250,6 +254,8 @@ def _tag(value: Any) -> Tag:
         raise ValueError(f"{name!r} is not the name of a tag")
     if not all(isinstance(text, str) for text in (*prefixes, region, service)):
         raise TypeError(f"the ranges, region and systemService of {name} are not texts")
+    if not _PLAIN.fullmatch(region):
+        raise ValueError(f"{region!r} is not the name of a region")
     return Tag(name, region, service, tuple(prefixes))
 
 

@@ -311,6 +311,16 @@ PROBLEMS = {
         one_tag(name="Sql\x1b[2J"),
         NOT_ONE + "'Sql\\x1b[2J' is not the name of a tag",
     ),
+    "a region that a terminal would obey": (
+        SQL % "Sql",
+        one_tag(region="\x9b2J"),
+        NOT_ONE + "'\\x9b2J' is not the name of a region",
+    ),
+    "a cloud that a terminal would obey": (
+        SQL % "Sql",
+        tag_file(cloud="Public\x1b[2J"),
+        NOT_ONE + "'Public\\x1b[2J' is not the name of a cloud",
+    ),
     "a range that is a number": (
         SQL % "Sql",
         one_tag(1),
