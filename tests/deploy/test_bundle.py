@@ -47,8 +47,16 @@ def bundle(folder: Path, wheel: Path, *, mark: str = "") -> Path:
     return folder
 
 
-def install(bundle: Path, root: Path, *options: str) -> CompletedProcess[str]:
-    """Its dependencies are not in these bundles: they are this environment's."""
+def install(bundle: Path, root: Path) -> CompletedProcess[str]:
+    return run(bundle / "install", root)
+
+
+def roll_back(root: Path) -> CompletedProcess[str]:
+    return run(root / "opt" / "egressproxy" / "rollback", root)
+
+
+def run(script: Path, root: Path) -> CompletedProcess[str]:
+    """Dependencies are not in these bundles: they are this environment's."""
     site = next(Path(each) for each in sys.path if each.endswith("site-packages"))
     environment = {
         **os.environ,
@@ -57,8 +65,7 @@ def install(bundle: Path, root: Path, *options: str) -> CompletedProcess[str]:
         "PIP_NO_DEPS": "1",
         "PYTHONPATH": str(site),
     }
-    command = [str(bundle / "install"), *options]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+    return subprocess.run([str(script)], env=environment, capture_output=True, text=True)
 
 
 def current(root: Path) -> str:
@@ -71,16 +78,17 @@ def test_releases_lie_beside_each_other_and_a_switch_is_a_link(wheel: Path, tmp_
     old = bundle(tmp_path / "old", wheel)
     new = bundle(tmp_path / "new", wheel, mark="another release")
 
-    done = install(old, root, "--rollback")
-    assert done.returncode == 1
-    assert "no release before" in done.stderr
-
     done = install(old, root)
     assert done.returncode == 0, done.stderr
     first = current(root)
+    done = roll_back(root)
+    assert done.returncode == 1
+    assert "no release before" in done.stderr
     assert (root / "opt/egressproxy/bin/egressproxy").exists()
     assert (root / "etc/systemd/system/egressproxy.service").exists()
     assert (root / "usr/lib/sysusers.d/egressproxy.conf").exists()
+    command = (root / "usr/local/bin/egressproxy").readlink()
+    assert command == Path("/opt/egressproxy/bin/egressproxy")
 
     assert install(old, root).returncode == 0
     assert current(root) == first
@@ -90,9 +98,9 @@ def test_releases_lie_beside_each_other_and_a_switch_is_a_link(wheel: Path, tmp_
     second = current(root)
     assert second != first
 
-    assert install(new, root, "--rollback").returncode == 0
+    assert roll_back(root).returncode == 0
     assert current(root) == first
-    assert install(new, root, "--rollback").returncode == 0
+    assert roll_back(root).returncode == 0
     assert current(root) == second
 
 
