@@ -285,17 +285,25 @@ class Service:
 
 @contextmanager
 def running(
-    world: World, *options: str, policy: str = POLICY, environment: dict[str, str] | None = None
+    world: World,
+    *options: str,
+    policy: str = POLICY,
+    environment: dict[str, str] | None = None,
+    files: dict[str, str] | None = None,
 ) -> Iterator[Service]:
-    """The service in the gate, ready, until the block ends."""
-    with started(world, *options, policy=policy, environment=environment) as service:
+    """The service in the gate, ready, until the block ends; ``files`` lie beside its policy."""
+    with started(world, *options, policy=policy, environment=environment, files=files) as service:
         service.wait_for("ready")
         yield service
 
 
 @contextmanager
 def started(
-    world: World, *options: str, policy: str = POLICY, environment: dict[str, str] | None = None
+    world: World,
+    *options: str,
+    policy: str = POLICY,
+    environment: dict[str, str] | None = None,
+    files: dict[str, str] | None = None,
 ) -> Iterator[Service]:
     """The service in the gate, just started."""
     folder = world.folder / f"run-{len(list(world.folder.glob('run-*')))}"
@@ -303,6 +311,8 @@ def started(
     (folder / "policy").mkdir()
     path = folder / "policy" / "policy.yaml"
     path.write_text(policy)
+    for name, text in (files or {}).items():
+        (path.parent / name).write_text(text)
     admin = folder / "admin.sock"
     arguments: Sequence[str] = (
         *("--policy", str(path), "--explicit", "127.0.0.1:0", "--admin", f"unix:{admin}"),
