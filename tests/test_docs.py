@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import tomllib
@@ -30,6 +29,7 @@ from lab.network import network
 from lab.programs import client, missing
 from lab.topology import INSIDE, OUTSIDE
 from tests import reference
+from tests.policy.tag_file import CUT, tag_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,10 +45,13 @@ PAGES: Final = tuple(
 )
 _FENCE: Final = re.compile(r"^```([a-z]+)(?: +(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK: Final = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
-_TAGS: Final = {
-    "cloud": "Public",
-    "changeNumber": 1,
-    "values": [{"name": "Sql.JapanEast", "properties": {"addressPrefixes": ["13.78.61.196/32"]}}],
+_NEXT_WEEK: Final = CUT | {
+    ("Sql.JapanEast", "japaneast"): ("20.191.166.0/25", "2603:1040:404::/46"),
+}
+_TAG_FILES: Final = {
+    "ServiceTags_Public.json": tag_file(),
+    "ServiceTags_Public_20251013.json": tag_file(),
+    "ServiceTags_Public_20251020.json": tag_file(_NEXT_WEEK, change_number=375),
 }
 
 
@@ -83,11 +86,12 @@ POLICIES: Final = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with every named block of policy.md, and a service tag file."""
+    """A folder with every named block of policy.md, and service tag files."""
     for block in blocks(DOCS / "policy.md"):
         if block.name:
             (tmp_path / block.name).write_text(block.text)
-    (tmp_path / "ServiceTags_Public.json").write_text(json.dumps(_TAGS))
+    for name, text in _TAG_FILES.items():
+        (tmp_path / name).write_text(text)
     return tmp_path
 
 
@@ -363,7 +367,7 @@ def test_every_ready_policy_is_listed() -> None:
 def test_what_is_called_reserved_is_used_nowhere() -> None:
     own = {"verdict.py", "record.py"}
     sources = [path for path in (ROOT / "egressproxy").rglob("*.py") if path.name not in own]
-    for member in (*reference.NOT_YET_REASONS, *reference.NOT_YET_VALUES):
+    for member in reference.NOT_YET_REASONS:
         word = f"{type(member).__name__}.{member.name}"
         users = [path.name for path in sources if word in path.read_text()]
         assert not users, f"{word} is used now: say so in tests/reference.py"
