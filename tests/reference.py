@@ -63,7 +63,6 @@ _ERRORS: Final = (
     Reason.INTERNAL_ERROR,
 )
 NOT_YET_REASONS: Final = (Reason.DNS_REFUSED,)
-NOT_YET_VALUES: Final = (Plane.NETWORK, NameSource.DNS)
 _CHOICES: Final[tuple[tuple[str, type[Enum]], ...]] = (
     ("`mode`", Mode),
     ("`destination`", Destination),
@@ -351,7 +350,6 @@ def _records() -> Iterator[str]:
     )
     yield "```json\n" + json.dumps(record, indent=1) + "\n```\n"
     yield _choices(_RECORD_CHOICES)
-    yield _reserved(NOT_YET_VALUES)
 
 
 def _metrics() -> Iterator[str]:

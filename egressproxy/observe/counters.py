@@ -16,6 +16,7 @@ import mmap
 import os
 import zlib
 from bisect import bisect_left
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
@@ -438,9 +439,10 @@ class Counters:
         )
 
     def close(self) -> None:
-        """Unmap and close the descriptor; rows handed out by ``worker`` must not be used again."""
+        """Close the descriptor, and unmap when the last row that was handed out is gone."""
         self._cells.release()
-        self._mapping.close()
+        with suppress(BufferError):
+            self._mapping.close()
         os.close(self.fd)
 
     def _row(self, index: int) -> memoryview:

@@ -19,7 +19,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from egressproxy.observe.counters import Latency
+from egressproxy.observe.counters import KernelCount, Latency, NameCount
 from egressproxy.observe.record import Plane
 from egressproxy.policy.verdict import AUDITABLE, Action, Reason
 
@@ -49,6 +49,49 @@ _LATENCIES: Final = {
 }
 
 
+_KERNEL: Final = {
+    KernelCount.PACKETS: (
+        "egressproxy_kernel_packets",
+        "Packets that the kernel refused or audit let pass, and logged: each became a record.",
+    ),
+    KernelCount.LOST: (
+        "egressproxy_kernel_lost_packets",
+        "Packets that the kernel logged and that never came here.",
+    ),
+    KernelCount.OVERRUNS: (
+        "egressproxy_kernel_log_overruns",
+        "Times the kernel found the buffer of its log full.",
+    ),
+    KernelCount.MALFORMED: (
+        "egressproxy_kernel_malformed_messages",
+        "Messages of the kernel's log that could not be read.",
+    ),
+    KernelCount.DISAGREEMENTS: (
+        "egressproxy_kernel_disagreements",
+        "Logged packets on which policy and kernel differ.",
+    ),
+    KernelCount.REFUSED_ADDRESSES: (
+        "egressproxy_name_refused_addresses",
+        "Addresses of names that the address guard kept out of a network rule.",
+    ),
+    KernelCount.SET_ERRORS: (
+        "egressproxy_name_set_errors",
+        "Failed changes of a name's set in the kernel, each retried.",
+    ),
+}
+_NAMES: Final = {
+    NameCount.UNRESOLVED: (
+        "egressproxy_unresolved_names",
+        "Names of network rules whose last question brought no address.",
+    ),
+    NameCount.BOOK_NAMES: ("egressproxy_address_book_names", "Names in the address book."),
+    NameCount.BOOK_PAIRS: (
+        "egressproxy_address_book_entries",
+        "Pairs of name and address in the address book.",
+    ),
+}
+
+
 class CountersCollector(Collector):
     """Sums the workers' rows at each scrape."""
 
@@ -61,6 +104,7 @@ class CountersCollector(Collector):
         yield from _flow_families(totals)
         yield from _distributions(totals)
         yield from _resolver_and_log(totals)
+        yield from _kernel(totals)
         yield from _service(totals)
 
 
@@ -127,6 +171,13 @@ def _resolver_and_log(totals: Totals) -> Iterator[Metric]:
         "Failed writes of the record log, each retried.",
         totals.log_errors,
     )
+
+
+def _kernel(totals: Totals) -> Iterator[Metric]:
+    for what, (name, about) in _KERNEL.items():
+        yield CounterMetricFamily(name, about, totals.kernel[what])
+    for size, (name, about) in _NAMES.items():
+        yield GaugeMetricFamily(name, about, totals.names[size])
 
 
 def _service(totals: Totals) -> Iterator[Metric]:

@@ -39,8 +39,8 @@ BATCH_DATAGRAMS: Final = 4
 MAX_NAMES_ASKED: Final = 8
 """Names of one address that a packet is judged by; content networks share theirs."""
 WARNING_S: Final = 60.0
-NO_CLIENT: Final = "not in clients"
-"""The note of a packet whose source is not served at all."""
+NO_CLIENT: Final = "source not in clients"
+"""The note of a packet whose source is not served at all, or has an address of the gateway."""
 
 _TEXTS: Final = {ICMP: "icmp", TCP: "tcp", UDP: "udp", ICMPV6: "icmpv6"}
 _JUDGED: Final = {TCP: FlowProtocol.TCP, UDP: FlowProtocol.UDP}
@@ -235,13 +235,12 @@ class KernelDenies:
         return rule is not None and self._guard().refuses(address, rule.addresses)
 
     def _is_served(self, src: str) -> bool:
-        if not self._clients:
-            return True
         served = self._served.get(src)
         if served is None:
             address = ip_address(src)  # of our own making, from a packet's octets
-            served = self._served.put(src, any(address in network for network in self._clients))
-        return served
+            listed = not self._clients or any(address in network for network in self._clients)
+            served = self._served.put(src, listed)
+        return served and not self._guard().is_own(src)
 
     def _tell_losses(self) -> None:
         tally, counters = self._nflog.tally, self._counters

@@ -13,8 +13,10 @@ from egressproxy.observe.counters import (
     HELLO_BOUNDS_BYTES,
     NETWORK_BOUNDS_S,
     Counters,
+    KernelCount,
     Latency,
     LookupOutcome,
+    NameCount,
     ReloadOutcome,
 )
 from egressproxy.observe.record import Plane
@@ -179,6 +181,54 @@ def test_the_mapping_cannot_be_shrunk() -> None:
     counters = Counters.create(1)
     with pytest.raises(PermissionError):
         os.ftruncate(counters.fd, 0)
+
+
+def test_the_supervisor_has_a_row_of_its_own() -> None:
+    counters = Counters.create(2)
+    row = counters.supervisor()
+    row.flow(Plane.NETWORK, Action.DENY, Reason.DEFAULT_DENY)
+    for index in range(2):
+        counters.restarted(index)
+        counters.worker(index).flow(Plane.NETWORK, Action.DENY, Reason.DEFAULT_DENY)
+    assert counters.totals().flows[Plane.NETWORK, Action.DENY, Reason.DEFAULT_DENY] == 3
+    assert counters.active_total() == 0
+
+
+def test_what_is_counted_of_the_kernel() -> None:
+    counters = Counters.create(1)
+    row = counters.supervisor()
+    for _ in range(2):
+        row.kernel_packets(3)
+        row.kernel_lost(5)
+        row.kernel_overruns(1)
+        row.kernel_malformed(7)
+        row.kernel_disagreement()
+        row.refused_addresses(11)
+        row.set_error()
+        row.unresolved_names(13)
+        row.address_book(17, 19)
+    totals = counters.totals()
+    assert totals.kernel == {
+        KernelCount.PACKETS: 6,
+        KernelCount.LOST: 10,
+        KernelCount.OVERRUNS: 2,
+        KernelCount.MALFORMED: 14,
+        KernelCount.DISAGREEMENTS: 2,
+        KernelCount.REFUSED_ADDRESSES: 22,
+        KernelCount.SET_ERRORS: 2,
+    }
+    assert totals.names == {
+        NameCount.UNRESOLVED: 13,
+        NameCount.BOOK_NAMES: 17,
+        NameCount.BOOK_PAIRS: 19,
+    }
+
+
+def test_closed_while_a_row_is_held() -> None:
+    counters = Counters.create(1)
+    row = counters.supervisor()
+    counters.close()
+    row.kernel_lost(1)  # of a mapping that lives as long as this
 
 
 @pytest.mark.parametrize("index", [-1, 2])

@@ -99,6 +99,15 @@ def test_never_folded(make_record: Make, fields: dict[str, object]) -> None:
     assert len(folds) == 0
 
 
+def test_what_the_kernel_let_pass_in_audit_is_folded(make_record: Make) -> None:
+    folds = Folds(10.0)
+    audited = make_record(action=Action.ALLOW, would_deny=True, plane=Plane.NETWORK)
+    assert folds.take(audited, 0.0) == [audited]
+    assert folds.take(audited, 1.0) == []
+    denied = make_record(plane=Plane.NETWORK)
+    assert folds.take(denied, 1.0) == [denied], "a deny is another thing"
+
+
 def test_a_window_of_zero_folds_nothing(make_record: Make) -> None:
     folds = Folds(0.0)
     assert all(len(folds.take(make_record(), 0.0)) == 1 for _ in range(3))

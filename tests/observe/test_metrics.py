@@ -70,6 +70,23 @@ def test_workers_are_summed(counters: Counters) -> None:
     assert found["egressproxy_engine_longest_stall_seconds", ()] == 0.25
 
 
+def test_the_kernel_s_firewall(counters: Counters) -> None:
+    row = counters.supervisor()
+    row.kernel_packets(2)
+    row.kernel_lost(3)
+    row.kernel_disagreement()
+    row.unresolved_names(4)
+    row.address_book(5, 6)
+    found = samples(counters)
+    assert found["egressproxy_kernel_packets_total", ()] == 2
+    assert found["egressproxy_kernel_lost_packets_total", ()] == 3
+    assert found["egressproxy_kernel_disagreements_total", ()] == 1
+    assert found["egressproxy_name_set_errors_total", ()] == 0
+    assert found["egressproxy_unresolved_names", ()] == 4
+    assert found["egressproxy_address_book_names", ()] == 5
+    assert found["egressproxy_address_book_entries", ()] == 6
+
+
 def test_what_the_supervisor_says(counters: Counters) -> None:
     assert not any(name == "egressproxy_policy_info" for name, _ in samples(counters))
     counters.set_policy("ab" * 32, 1_790_000_000.0)
