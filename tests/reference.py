@@ -287,7 +287,14 @@ def _policy() -> Iterator[str]:
         ),
     )
     yield "### Findings of the lint\n"
-    yield "Printed by `policy validate --strict`: " + _listed(code.value for code in Code) + ".\n"
+    yield "Printed by `policy lint` and `policy validate`; what `accept` takes.\n"
+    yield _table(
+        ("finding", "severity", "what"),
+        (
+            (f"`{code}`", code.severity.value, _sentence(doc))
+            for code, doc in zip(Code, member_docs(Code).values(), strict=True)
+        ),
+    )
 
 
 def _requirements() -> Iterator[str]:

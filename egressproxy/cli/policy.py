@@ -1,4 +1,4 @@
-"""``egressproxy policy validate|show|diff|schema``: a policy file, checked and read back."""
+"""``egressproxy policy validate|lint|show|diff|schema``: a policy file, checked and read back."""
 
 from __future__ import annotations
 
@@ -32,26 +32,59 @@ def command() -> None:
 
 @command.command()
 @click.argument("file", type=_FILE)
-@click.option("--strict", is_flag=True, help="Findings of the lint count as errors.")
+@click.option("--strict", is_flag=True, help="Exit 1 if the lint has a warning.")
 @_allow_outside
 def validate(file: Path, *, strict: bool, allow_outside: bool) -> None:
     """Print every problem of a policy; exit 2 if there is one.
 
-    Findings of the lint are printed too; they are what a good policy may not mean.
+    Findings of the lint are printed too, but for those that the policy accepts; they are what a
+    good policy may not mean.
     """
+    from egressproxy.cli.lint_page import finding_line
+    from egressproxy.policy.lint import lint
+
     policy = _load(file, allow_outside=allow_outside)
-    findings = _lint(policy)
+    findings = lint(policy)
     for finding in findings:
-        click.echo(str(finding), err=True)
-    if findings and strict:
-        click.echo(f"{file}: {_count(len(findings), 'finding')}", err=True)
-        sys.exit(EXIT_ERROR)
+        if not finding.accepted:
+            click.echo(finding_line(finding, file), err=True)
     names = sum(len(names.entries) for rule in policy.rules for names in rule.lists)
     listed = f", {_count(names, 'listed name')}" if names else ""
+    warnings = sum(finding.fails for finding in findings)
+    if strict and warnings:
+        click.echo(f"{file}: valid, but {_count(warnings, 'warning')}", err=True)
+        sys.exit(EXIT_DENY)
     click.echo(
         f"{file}: good: {_count(len(policy.rules), 'rule')}{listed},"
         f" mode {policy.mode}, digest {policy.digest[:12]}"
     )
+
+
+@command.command("lint")
+@click.argument("file", type=_FILE)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--accepted", is_flag=True, help="Print what the policy accepts too.")
+@_allow_outside
+def lint_command(file: Path, *, as_json: bool, accepted: bool, allow_outside: bool) -> None:
+    """Print what a valid policy may not mean; exit 1 if there is a warning.
+
+    Rules that never decide, names that are never asked, wildcards that are everybody's, what opens
+    by address, what is over. A rule, a requirement or the whole policy can accept a finding. Exit 2
+    if the policy is not valid.
+    """
+    from egressproxy.cli.lint_page import as_object, finding_line, summary
+    from egressproxy.policy.lint import lint
+
+    findings = lint(_load(file, allow_outside=allow_outside))
+    if as_json:
+        click.echo(json.dumps(as_object(file, findings), indent=2, ensure_ascii=False))
+    else:
+        for finding in findings:
+            if accepted or not finding.accepted:
+                click.echo(finding_line(finding, file))
+        click.echo(f"{file}: {summary(findings)}", err=True)
+    if any(finding.fails for finding in findings):
+        sys.exit(EXIT_DENY)
 
 
 @command.command()
@@ -109,12 +142,6 @@ def _load(file: Path, *, allow_outside: bool) -> Policy:
             click.echo(str(problem), err=True)
         click.echo(f"{file}: {_count(len(error.problems), 'problem')}", err=True)
         sys.exit(EXIT_ERROR)
-
-
-def _lint(policy: Policy) -> tuple[object, ...]:
-    from egressproxy.policy.lint import lint
-
-    return lint(policy)
 
 
 def _count(number: int, what: str) -> str:

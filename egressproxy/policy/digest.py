@@ -1,7 +1,8 @@
 """The digest of a policy: equal for policies that judge and record alike.
 
-Comments, quoting, the order inside ``to``, ``ports`` and ``from``, paths, and how rules are spread
-over files do not count; the order of rules does, and so do their names, which records show.
+Comments, quoting, ``accept``, the order inside ``to``, ``ports`` and ``from``, paths, and how rules
+are spread over files do not count; the order of rules does, and so do their names, which records
+show.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from egressproxy.policy.rules import Rule
 if TYPE_CHECKING:
     from egressproxy.policy.rules import NameList, Policy
 
-_APART: Final = frozenset({"id", "origin", "lists"})
+_APART: Final = frozenset({"id", "origin", "lists", "accept"})
 _GLOBAL: Final = ("cloud", "mode", "audit_until", "destination", "ech", "refusal", "on_reload")
 
 

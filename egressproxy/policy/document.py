@@ -25,6 +25,7 @@ from egressproxy.policy.fields import (
     key,
     kind,
 )
+from egressproxy.policy.lint_finding import Code
 from egressproxy.policy.networks import Network, parse_dialled_network, parse_network
 from egressproxy.policy.rules import Destination, Ech, Mode, OnReload, Refusal, SniCheck
 from egressproxy.policy.targets import Target, parse_source, parse_source_name, parse_target
@@ -102,12 +103,14 @@ ANY_TEXT: Final[Text[str]] = Text(what="a text", parse=str)
 
 SOURCES: Final = ListOf(what="sources", item=SOURCE)
 ADDRESSES: Final = ListOf(what="address ranges", item=DIALLED)
+ACCEPT: Final = ListOf(what="findings", item=Choice("a finding of the lint", tuple(Code)))
 AUDIT_UNTIL: Final = Day("a date")
 
 ABOUT_FROM: Final = "who it counts for: names from sources, or address ranges"
 ABOUT_ADDRESSES: Final = "non-public ranges that its names may resolve to (Private Link)"
 ABOUT_DESTINATION: Final = "what the client's own destination address counts for"
 ABOUT_ECH: Final = "what an Encrypted ClientHello extension counts for"
+ABOUT_ACCEPT: Final = "findings of the lint that are meant; they change no verdict"
 ABOUT_AUDIT_UNTIL: Final = "the last UTC day of audit; it enforces by itself afterwards"
 
 ParameterValue = str | bool | tuple[str, ...]
@@ -197,6 +200,7 @@ class RuleEntry:
     )
     ech: At[Ech] | None = key(Choice("an ECH mode", tuple(Ech)), ABOUT_ECH)
     addresses: tuple[At[Network], ...] | None = key(ADDRESSES, ABOUT_ADDRESSES)
+    accept: tuple[At[Code], ...] | None = key(ACCEPT, ABOUT_ACCEPT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +212,7 @@ class RequirementEntry:
     sources: tuple[At[Network | str], ...] | None = None
     via: At[str] | None = None
     addresses: tuple[At[Network], ...] | None = None
+    accept: tuple[At[Code], ...] | None = None
     parameters: tuple[tuple[At[str], At[ParameterValue]], ...] = ()
 
 
@@ -215,6 +220,7 @@ _OPTIONS: Final[dict[str, tuple[str, Any, str]]] = {
     "from": ("sources", SOURCES, ABOUT_FROM),
     "via": ("via", Text(what="an alternative", parse=str), "which alternative of the catalog"),
     "addresses": ("addresses", ADDRESSES, ABOUT_ADDRESSES),
+    "accept": ("accept", ACCEPT, ABOUT_ACCEPT),
 }
 
 
@@ -349,6 +355,7 @@ class Document(Included):
     on_reload: At[OnReload] | None = key(
         Choice("a reload mode", tuple(OnReload)), "what becomes of open flows that are denied now"
     )
+    accept: tuple[At[Code], ...] | None = key(ACCEPT, f"in the whole policy, {ABOUT_ACCEPT}")
     service_tags: At[str] | None = key(FILE, "Microsoft's weekly service tag file, unmodified")
 
 

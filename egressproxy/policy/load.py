@@ -123,4 +123,5 @@ def _policy(
         ech=defaults.ech,
         refusal=document.refusal.value if document.refusal else Refusal.ALERT,
         on_reload=document.on_reload.value if document.on_reload else OnReload.CLOSE,
+        accept=tuple(dict.fromkeys(item.value for item in document.accept or ())),
     )

@@ -153,6 +153,23 @@ class Matcher:
                 yield lowest.bit_length() - 1
                 lengths ^= lowest
 
+    def covering(self, pattern: str) -> list[int]:
+        """The groups of the patterns that mean every name that a pattern in normal form means."""
+        return self.names(pattern.replace("*", "\0"))  # a name below it that no key is about
+
+    def holding(self, network: IPv4Network | IPv6Network) -> list[int]:
+        """The groups of the destination networks that a whole network is in."""
+        packed = network.network_address.packed
+        number, size = int.from_bytes(packed), len(packed)
+        found = []
+        for kind, host_bits in self._networks.get((AddressUse.DESTINATION, size), ()):
+            if host_bits >= 8 * size - network.prefixlen:
+                masked = number >> host_bits << host_bits
+                value = self._find(kind + masked.to_bytes(size))
+                if value is not None:
+                    found.append(value)
+        return found
+
     def addresses(self, use: AddressUse, packed: bytes) -> list[int]:
         """The groups of the networks that an address is in."""
         number = int.from_bytes(packed)

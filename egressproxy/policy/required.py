@@ -123,5 +123,6 @@ def _rule(expanded: ExpandedRow, listing: _Listing, context: Context) -> Rule:
         destination=defaults.destination,
         ech=defaults.ech,
         addresses=in_order(item.value for item in entry.addresses or ()),
+        accept=tuple(dict.fromkeys(item.value for item in entry.accept or ())),
         requirement=entry.id.value,
     )

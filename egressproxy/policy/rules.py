@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from egressproxy.patterns import Pattern
+    from egressproxy.policy.lint_finding import Code
     from egressproxy.policy.tag_edition import TagEdition
     from egressproxy.ports import PortSpan
 
@@ -101,6 +102,7 @@ class Rule:
     nobody). ``networks`` match the original destination in pass 1; ``any_destination`` matches all.
     ``until`` is the last UTC day on which the rule counts; ``audit`` is a rule whose deny, or whose
     allow made by audit, is recorded and not enforced until the day after ``audit_until``.
+    ``accept`` are findings of the lint that are meant; they change no verdict.
     """
 
     id: str
@@ -122,6 +124,7 @@ class Rule:
     ech: Ech = Ech.ALLOW
     addresses: tuple[IPv4Network | IPv6Network, ...] = ()
     requirement: str | None = None
+    accept: tuple[Code, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,4 +148,5 @@ class Policy:
     ech: Ech = Ech.ALLOW
     refusal: Refusal = Refusal.ALERT
     on_reload: OnReload = OnReload.CLOSE
+    accept: tuple[Code, ...] = ()
     service_tags: TagEdition | None = None

@@ -105,6 +105,7 @@ def _rule(entry: RuleEntry, number: int, part: Part, context: Context) -> Rule:
         sni=entry.sni.value if entry.sni else SniCheck.SAME,
         ech=entry.ech.value if entry.ech else context.defaults.ech,
         addresses=in_order(item.value for item in entry.addresses or ()),
+        accept=tuple(dict.fromkeys(item.value for item in entry.accept or ())),
     )
 
 

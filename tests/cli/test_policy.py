@@ -71,24 +71,94 @@ def test_validate_no_file(tmp_path: Path) -> None:
     assert result.stderr.endswith("none.yaml: 1 problem\n")
 
 
-def test_validate_strict(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policy, "_lint", lambda _: ("one finding",))
-    result = run("validate", "--strict", good)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == f"one finding\n{good}: 1 finding\n"
-    monkeypatch.setattr(policy, "_lint", lambda _: ())
-    assert run("validate", "--strict", good).exit_code == 0
+ODD = """\
+version: 1
+cloud: AzureCloud
+rules:
+  - {name: sites, to: ["*.azurewebsites.net"], ports: [https]ACCEPT}
+  - {name: wild, to: ["*.example.com"], ports: [https]}
+"""
+SITES = (
+    "warning: rules/sites: *.azurewebsites.net is everybody's: any customer can have a name there"
+)
+WILD = "info: rules/wild: *.example.com does not cover example.com"
 
 
-def test_validate_strict_runs_the_lint(tmp_path: Path) -> None:
-    path = tmp_path / "p.yaml"
-    path.write_text(
-        "version: 1\ncloud: AzureCloud\n"
-        "rules: [{to: ['*.blob.core.windows.net'], ports: [https]}]\n"
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    path = tmp_path / "odd.yaml"
+    path.write_text(ODD.replace("ACCEPT", ""))
+    return path
+
+
+@pytest.fixture
+def accepting(tmp_path: Path) -> Path:
+    path = tmp_path / "accepting.yaml"
+    path.write_text(ODD.replace("ACCEPT", ", accept: [multi-tenant]"))
+    return path
+
+
+def test_validate_strict(odd: Path, accepting: Path) -> None:
+    result = run("validate", "--strict", odd)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"{odd}:4: {SITES}" in result.stderr
+    assert f"{odd}:5: {WILD}" in result.stderr
+    assert result.stderr.endswith(f"{odd}: valid, but 1 warning\n")
+    assert run("validate", odd).exit_code == 0
+    result = run("validate", "--strict", accepting)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{accepting}: good: 2 rules, ")
+    assert "rules/sites" not in result.stderr
+
+
+def test_validate_strict_bad(bad: Path) -> None:
+    assert run("validate", "--strict", bad).exit_code == 2
+
+
+def test_lint(odd: Path) -> None:
+    result = run("lint", odd)
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        f"{odd}:4: {SITES}, hint: list the names that you use [multi-tenant]",
+        f"{odd}:5: {WILD}, hint: add example.com if it is meant [missing-apex]",
+    ]
+    assert result.stderr == f"{odd}: 1 warning, 1 info\n"
+
+
+def test_lint_accepting(accepting: Path) -> None:
+    result = run("lint", accepting)
+    assert result.exit_code == 0
+    assert result.stdout == (
+        f"{accepting}:5: {WILD}, hint: add example.com if it is meant [missing-apex]\n"
     )
-    result = run("validate", "--strict", path)
-    assert result.exit_code == 2
-    assert "blob.core.windows.net" in result.stderr
+    assert result.stderr == f"{accepting}: 1 info, 1 accepted\n"
+    shown = run("lint", "--accepted", accepting).stdout
+    assert shown.startswith(f"{accepting}:4: accepted: rules/sites: ")
+
+
+def test_lint_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("version: 1\ncloud: AzureCloud\n")
+    result = run("lint", path)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == f"{path}: nothing found\n"
+
+
+def test_lint_json(odd: Path, accepting: Path) -> None:
+    result = run("lint", "--json", odd)
+    assert (result.exit_code, result.stderr) == (1, "")
+    shown = json.loads(result.stdout)
+    assert (shown["warnings"], shown["infos"], shown["accepted"]) == (1, 1, 0)
+    assert [finding["code"] for finding in shown["findings"]] == ["multi-tenant", "missing-apex"]
+    result = run("lint", "--json", accepting)
+    assert result.exit_code == 0
+    assert [one["accepted"] for one in json.loads(result.stdout)["findings"]] == [True, False]
+
+
+def test_lint_bad(bad: Path) -> None:
+    result = run("lint", bad)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith(f"{bad}: 2 problems\n")
 
 
 def test_show_in_a_pipe(good: Path) -> None:

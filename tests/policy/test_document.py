@@ -50,7 +50,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
         "rules: [github.com]\n",
         [
             "policy.yaml:3:9: a rule is expected, not a single value, hint: write its keys: name,"
-            " action, to, ports, from, until, mode, audit_until, destination, sni, ech, addresses"
+            " action, to, ports, from, until, mode, audit_until, destination, sni, ech, addresses,"
+            " accept"
         ],
     ),
     "one item instead of a list": (
@@ -437,7 +438,7 @@ HEADS = {
         [
             "policy.yaml:1:1: a policy is expected, not a list, hint: write its keys: version,"
             " parameters, sources, requirements, rules, include, cloud, mode, audit_until,"
-            " destination, ech, refusal, on_reload, service_tags"
+            " destination, ech, refusal, on_reload, accept, service_tags"
         ],
     ),
 }

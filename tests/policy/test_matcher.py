@@ -105,6 +105,19 @@ def test_the_cost_does_not_depend_on_the_rules(rules: int) -> None:
     assert _Counting.probes <= 14
 
 
+@given(st.lists(PATTERNS, max_size=12), PATTERNS, st.lists(TEXTS, min_size=1, max_size=3))
+def test_covering(patterns: list[Pattern], wanted: Pattern, middles: list[str]) -> None:
+    """Whatever covers a pattern means each of its names; what means odd ones of them covers it."""
+    matcher = matcher_of(*patterns)
+    covering = {
+        number for value in matcher.covering(str(wanted)) for number in matcher.group(value)
+    }
+    names = [str(wanted).replace("*", middle) for middle in middles]
+    odd = [str(wanted).replace("*", middle) for middle in ("q", "q.q")]
+    assert covering <= {i for i, pattern in enumerate(patterns) if all(map(pattern.matches, names))}
+    assert covering == {i for i, pattern in enumerate(patterns) if all(map(pattern.matches, odd))}
+
+
 @given(
     st.lists(st.tuples(st.ip_addresses(), st.integers(0, 128)), max_size=12),
     st.lists(st.ip_addresses(), max_size=4),
@@ -123,4 +136,11 @@ def test_addresses(
         values = matcher.addresses(AddressUse.DESTINATION, address.packed)
         numbers = {number for value in values for number in matcher.group(value)}
         assert numbers == {i for i, net in enumerate(nets) if address in net}
+    for inner in nets:
+        holding = {n for value in matcher.holding(inner) for n in matcher.group(value)}
+        assert holding == {
+            i
+            for i, outer in enumerate(nets)
+            if outer.version == inner.version and inner.subnet_of(outer)  # type: ignore[arg-type]
+        }
         assert matcher.addresses(AddressUse.SOURCE, address.packed) == []
