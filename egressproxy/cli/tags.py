@@ -130,7 +130,12 @@ def show(tag: str, file: Path | None, policy_file: Path | None, *, as_json: bool
 @command.command(epilog=DIFF_EXAMPLES)
 @click.argument("old", type=_FILE)
 @click.argument("new", type=_FILE)
-@click.option("--policy", "policy_file", type=_FILE, help="For the rules of this policy.")
+@click.option(
+    "--policy",
+    "policy_file",
+    type=click.Path(exists=True, path_type=Path),
+    help="For the rules of this policy.",
+)
 @click.option(
     "--allow-outside", is_flag=True, help="Files outside the policy's folder may be named."
 )
@@ -190,7 +195,10 @@ def _read_named(file: Path | None, policy_file: Path | None) -> _Read:
 def _read(file: Path) -> _Read:
     if file.suffix.lower() in (".yaml", ".yml"):
         raise click.UsageError(f"{file} is a policy: write --policy {file}")
-    data = read_regular(file, MAX_TAG_BYTES)
+    try:
+        data = read_regular(file, MAX_TAG_BYTES)
+    except OSError as error:
+        raise EgressproxyError(f"{file} cannot be read: {error.strerror or error}") from error
     problems = Problems()
     tags = parse_tags(data, None, problems.of(file))
     if tags is None:
@@ -202,7 +210,7 @@ def _load(policy_file: Path, tags: Path, *, allow_outside: bool) -> Policy:
     try:
         return load_policy(policy_file, allow_outside=allow_outside, service_tags=tags)
     except PolicyError as error:
-        click.echo(f"with {tags.name} this policy would be refused:", err=True)
+        click.echo(f"with {tags.name} this policy is refused:", err=True)
         raise error from None
 
 
@@ -217,10 +225,15 @@ def _matching(tags: ServiceTags, text: str) -> list[Tag]:
         inside = AddressSet.of_networks([parse_network(wanted)])
         found = [tag for tag in tags.tags if tag.addresses() & inside]
     elif "*" in wanted:
-        found = [tag for tag in tags.tags if fnmatchcase(tag.name.lower(), wanted)]
+        found = [tag for tag in tags.tags if _is_like(tag.name.lower(), wanted)]
     else:
         found = [tag for tag in tags.tags if wanted in tag.name.lower()]
     return sorted(found, key=_by_name)
+
+
+def _is_like(name: str, pattern: str) -> bool:
+    """Whether the whole name or one part of it has a pattern: ``japan*`` is meant of regions."""
+    return any(fnmatchcase(text, pattern) for text in (name, *name.split(".")))
 
 
 def _by_name(tag: Tag) -> str:

@@ -46,10 +46,9 @@ def print_tag(name: str, found: Sequence[Tag], addresses: AddressSet, tags: Serv
     """Print the ranges; what they are, and of what, on stderr."""
     networks = addresses.networks()
     ipv4 = sum(network.version == 4 for network in networks)
-    count = f"{addresses.ipv4_addresses:,} IPv4 addresses in {ipv4:,} ranges"
-    click.echo(
-        f"{_identity(name, found, tags)}: {count}, IPv6 in {len(networks) - ipv4:,}", err=True
-    )
+    count = f"{_count(ipv4, 'IPv4 range')} ({_count(addresses.ipv4_addresses, 'address')})"
+    what = f"{count}, {_count(len(networks) - ipv4, 'IPv6 range')}"
+    click.echo(f"{_identity(name, found, tags)}: {what}", err=True)
     for network in networks:
         click.echo(str(network))
 
@@ -206,4 +205,5 @@ def _texts(addresses: AddressSet) -> list[str]:
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
+    plural = "es" if what.endswith("s") else "s"
+    return f"{number:,} {what}" + ("" if number == 1 else plural)

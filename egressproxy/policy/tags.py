@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from egressproxy.errors import AddressError, near_words
-from egressproxy.policy.networks import NEVER_DIALLED
+from egressproxy.policy.networks import NEVER_DIALLED, looks_like_address
 from egressproxy.policy.spans import AddressSet
 from egressproxy.policy.text import decode
 
@@ -57,7 +57,7 @@ _MAX_IPV4: Final = 2**28
 """Addresses of one tag, a sixteenth of all; the widest real one, AzureCloud, has a ninetieth."""
 _MAX_IPV6: Final = 2**112
 
-_NONE_NEAR: Final = "egressproxy tags list shows what there is"
+_NONE_NEAR: Final = "egressproxy tags list shows what there is, --match TEXT finds it"
 _NOT_IN_THE_FILE: Final = {
     "internet": "Microsoft's file does not have it: write 0.0.0.0/0 and ::/0",
     "virtualnetwork": "Microsoft's file does not have it: write your networks' ranges",
@@ -178,6 +178,8 @@ class ServiceTags:
     def _near(self, key: str) -> str:
         """What to write instead; services and regions apart, as there are thousands of pairs."""
         service, dot, region = key.partition(".")
+        if looks_like_address(key):
+            return f"egressproxy tags list --match {key} says which tags have it"
         if key in _NOT_IN_THE_FILE:
             return _NOT_IN_THE_FILE[key]
         if "*" in key and (region != "*" or "*" in service):

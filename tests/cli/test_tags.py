@@ -86,6 +86,8 @@ MATCHES = {
     "a part": ("japanwest", ["Sql.JapanWest"]),
     "in capitals": ("JAPANWEST", ["Sql.JapanWest"]),
     "a pattern": ("sql.*", ["Sql.JapanEast", "Sql.JapanWest"]),
+    "a pattern of a region": ("japanw*", ["Sql.JapanWest"]),
+    "a pattern of a service": ("sto*mover", ["StorageMover"]),
     "as in a policy": ("tag:StorageMover", ["StorageMover"]),
     "an address": ("20.38.116.7", ["Storage", "Storage.JapanEast"]),
     "an IPv6 address": ("2603:1040:404::1", ["Sql", "Sql.JapanEast"]),
@@ -127,18 +129,26 @@ def test_list_as_json() -> None:
 
 
 SHOWN = {
-    "one region": ("Storage.JapanEast", ["20.38.116.0/23"], "Storage.JapanEast, region japaneast:"),
-    "all regions": ("storage.*", ["20.38.116.0/23", "20.60.1.0/24"], "storage.* is 2 tags: 768 "),
-    "as in a policy": ("tag:StorageMover", ["4.145.74.52/30"], "StorageMover, all regions: 4 "),
+    "one region": (
+        "Storage.JapanEast",
+        ["20.38.116.0/23"],
+        "Storage.JapanEast, region japaneast: 1 IPv4 range (512 addresses), 0 IPv6 ranges\n",
+    ),
+    "all regions": ("storage.*", ["20.38.116.0/23", "20.60.1.0/24"], "storage.* is 2 tags: 2 IPv4"),
+    "as in a policy": (
+        "tag:StorageMover",
+        ["4.145.74.52/30"],
+        "StorageMover, all regions: 1 IPv4 ",
+    ),
     "a service with regions": (
         "Storage",
         ["20.38.0.0/16", "20.60.0.0/16"],
-        "Storage, all regions (Storage.REGION: 2): 131,072 ",
+        "Storage, all regions (Storage.REGION: 2): 2 IPv4 ranges (131,072 addresses), 0 IPv6 ",
     ),
     "a region's code": (
         "AzureCloud.NorwayEast",
         ["20.1.0.0/16"],
-        "AzureCloud.NorwayEast is AzureCloud.norwaye: 65,536 IPv4 addresses in 1 ranges, IPv6 in 0",
+        "AzureCloud.NorwayEast is AzureCloud.norwaye: 1 IPv4 range (65,536 addresses), 0 IPv6",
     ),
 }
 
@@ -208,7 +218,7 @@ def test_a_file_with_which_the_policy_would_be_refused(folder: Path) -> None:
     result = runner.invoke(command, ["diff", OLD, NEW, "--policy", "policy.yaml"])
     assert isinstance(result.exception, PolicyError)
     assert "there is no service tag 'StorageMover'" in str(result.exception)
-    assert result.stderr.endswith(f"with {NEW} this policy would be refused:\n")
+    assert result.stderr.endswith(f"with {NEW} this policy is refused:\n")
 
 
 def test_swapped_and_of_two_clouds(folder: Path) -> None:
@@ -236,6 +246,7 @@ def test_the_file_of_a_policy_that_is_wrong_otherwise(folder: Path) -> None:
 USAGE = {
     "no file": (("list",), "give FILE, Microsoft's ServiceTags_*.json, or --policy"),
     "a policy as file": (("list", "policy.yaml"), "policy.yaml is a policy: write --policy policy"),
+    "no policy": (("diff", OLD, NEW, "--policy", "no.yaml"), "Path 'no.yaml' does not exist"),
     "the file first": (("show", OLD, "Sql"), f"first the tag, then the file: tags show Sql {OLD}"),
 }
 
@@ -247,8 +258,9 @@ def test_usage(arguments: tuple[str, ...], says: str) -> None:
 
 
 def test_files_that_cannot_be_read(folder: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        run("list", "none.json")
+    for name, why in (("none.json", "No such file or directory"), (".", "Is a directory")):
+        with pytest.raises(EgressproxyError, match=f"^{name} cannot be read: {why}$"):
+            run("list", name)
     (folder / "bad.json").write_text("[")
     with pytest.raises(PolicyError, match=r"bad\.json:1:2: not JSON"):
         run("list", "bad.json")

@@ -178,6 +178,12 @@ PROBLEMS = {
         TAGS,
         PLACE + "there is no service tag 'Zzz', hint: egressproxy tags list shows what there is",
     ),
+    "an address": (
+        SQL % "20.38.116.7",
+        TAGS,
+        PLACE + "there is no service tag '20.38.116.7',"
+        " hint: egressproxy tags list --match 20.38.116.7 says which tags have it",
+    ),
     "a service whose tags all have a second part": (
         SQL % "AzureFrontDoor",
         TAGS,
