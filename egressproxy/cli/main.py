@@ -21,6 +21,7 @@ EXIT_ERROR: Final = 2
 COMMANDS: Final = {
     "catalog": "catalog",
     "check": "check",
+    "doctor": "doctor",
     "init": "init",
     "policy": "policy",
     "run": "run",
@@ -53,8 +54,25 @@ class LazyGroup(click.Group):
         return command
 
 
+def _tell_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        from egressproxy.planes.build import flow_path
+
+        click.echo(f"egressproxy {version('egressproxy')} (flow path {flow_path()})")
+        ctx.exit()
+
+
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="egressproxy")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_tell_version,
+    help="Show the version, and whether the flow path is compiled.",
+)
 def cli() -> None:
     """Firewall-grade FQDN egress gateway for AKS."""
 

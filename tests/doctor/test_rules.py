@@ -1,0 +1,109 @@
+"""nft and the kernel's rules: judged from facts, and read from the real kernel."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from egressproxy.doctor.rules import KernelRules, check_rules, read_rules
+from egressproxy.errors import KernelError
+from egressproxy.kernel.nft_apply import Nft
+from egressproxy.kernel.routing import RoutingState
+from lab.namespaces import namespaces
+from tests.doctor.machines import levels, machine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GOOD = KernelRules(
+    is_there=True, digest="ab" * 32, version="1.0.6", routing=RoutingState(guard=True)
+)
+TABLE = "table inet egressproxy"
+
+
+def chain(family: str, table: str, name: str, **more: str) -> dict[str, Any]:
+    return {"chain": {"family": family, "table": table, "name": name, **more}}
+
+
+def listed(*chains: dict[str, Any]) -> str:
+    return json.dumps({"nftables": [{"metainfo": {"version": "1.0.6"}}, *chains]})
+
+
+OURS = chain("inet", "egressproxy", "forward", hook="forward", policy="drop")
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (GOOD, {TABLE: "ok", "routing guard": "ok", "kernel modules": "ok"}),
+        (
+            KernelRules(version="1.0.6", routing=RoutingState()),
+            {TABLE: "warn", "kernel modules": "ok"},
+        ),
+        (
+            KernelRules(is_there=True, version="1.0.6", routing=RoutingState()),
+            {TABLE: "ok", "routing guard": "warn", "kernel modules": "ok"},
+        ),
+        (
+            KernelRules(is_there=True, routing=RoutingState(guard=True, ahead=("from all",))),
+            {TABLE: "ok", "routing guard": "warn", "kernel modules": "ok"},
+        ),
+        (
+            KernelRules(lacking={"TPROXY": KernelError("no", hint="modprobe nft_tproxy")}),
+            {TABLE: "warn", "nft TPROXY": "fail"},
+        ),
+    ],
+    ids=["good", "no-table", "no-guard", "overtaken-guard", "no-module"],
+)
+def test_rules(rules: KernelRules, expected: dict[str, str], tmp_path: Path) -> None:
+    found = levels(check_rules(machine(tmp_path, {}, listed(OURS)), rules))
+    assert found == {"nft": "ok", "other firewalls": "ok", **expected}
+
+
+def test_without_nft_there_is_nothing_to_ask(tmp_path: Path) -> None:
+    error = KernelError("nft: there is no such program", hint="apt install nftables")
+    (found,) = check_rules(machine(tmp_path, {}), KernelRules(error=error))
+    assert (found.check, found.level, found.fix) == ("nft", "fail", "apt install nftables")
+
+
+@pytest.mark.parametrize(
+    ("printed", "level"),
+    [
+        (listed(OURS, chain("ip", "filter", "FORWARD", hook="forward", policy="drop")), "warn"),
+        (listed(OURS, chain("inet", "f", "in", hook="input", policy="drop")), "warn"),
+        (listed(OURS, chain("ip", "filter", "FORWARD", hook="forward", policy="accept")), "ok"),
+        (listed(chain("ip", "nat", "x")), "ok"),
+        ("not json", "ok"),
+        ("[]", "ok"),
+        ('{"nftables": [1]}', "ok"),
+        (None, "ok"),
+    ],
+    ids=["docker", "input", "accepts", "no-hook", "garbage", "a-list", "numbers", "no-nft"],
+)
+def test_others(printed: str | None, level: str, tmp_path: Path) -> None:
+    found = list(check_rules(machine(tmp_path, {}, printed), GOOD))
+    assert levels(found)["other firewalls"] == level
+
+
+def test_no_program() -> None:
+    found = read_rules(Nft("no-such-nft-here"))
+    assert found.error is not None
+    assert "nftables" in found.error.hint
+
+
+@pytest.mark.netns
+def test_the_kernel_can_all_that_our_table_uses(tmp_path: Path) -> None:
+    with namespaces(("rules",), tmp_path) as made, made["rules"].entered():
+        found = read_rules(Nft())
+        assert found.error is None
+        assert found.lacking == {}
+        assert not found.is_there
+        made["rules"].run("nft", "add", "table", "inet", "egressproxy")
+        assert read_rules(Nft()).is_there
+        assert made["rules"].run("nft", "list", "tables").split() == [
+            "table",
+            "inet",
+            "egressproxy",
+        ]
