@@ -222,7 +222,10 @@ class NameSets:
         """Stop; the sets are left to their timeouts."""
         for task in self._running:
             task.cancel()
-        await self._tasks.__aexit__(kind, error, traceback)
+        if isinstance(error, asyncio.CancelledError):
+            await self._tasks.__aexit__(kind, error, traceback)
+        else:  # what went wrong beside us is not the group's
+            await self._tasks.__aexit__(None, None, None)
 
     def _is_settled(self) -> bool:
         is_filled = not self._dirty and not self._one_at_a_time.locked()
