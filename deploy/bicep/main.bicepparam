@@ -1,6 +1,6 @@
 using 'main.bicep'
 
-// az deployment group create -g RESOURCE_GROUP -p main.bicepparam stage=gateway
+// az deployment group create --resource-group GROUP --parameters main.bicepparam stage=gateway
 param stage = 'gateway'
 param sshPublicKey = readEnvironmentVariable('EGRESS_SSH_KEY')
 param bundleUrl = readEnvironmentVariable('EGRESS_BUNDLE_URL')

@@ -80,7 +80,7 @@ def test_the_route_table_is_attached_last_and_detached_first() -> None:
     for page in PAGES:
         text = page.read_text()
         section = text[text.rindex("## Backing out") :]
-        assert section.index("--remove routeTable") < section.index("egressproxy down")
+        assert section.index("--route-table null") < section.index("egressproxy down")
 
 
 def test_they_are_linked_where_people_begin() -> None:
