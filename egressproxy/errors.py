@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 
 class EgressproxyError(Exception):
@@ -159,13 +160,17 @@ class Problem:
 
 
 class PolicyError(EgressproxyError):
-    """All problems of a policy, in document order; the policy before it stays in force."""
+    """All problems of a policy, in document order; the policy before it stays in force.
+
+    ``files`` are those whose change may be the cure, also where they do not exist yet.
+    """
 
     code = "policy"
 
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
+    def __init__(self, problems: tuple[Problem, ...], files: tuple[Path, ...] = ()) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
+        self.files = files
 
 
 MAX_WORD: Final = 80

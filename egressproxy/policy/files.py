@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Folder:
-    """Where a policy's files may be; ``read`` remembers what was read, for the watcher."""
+    """Where a policy's files may be.
+
+    ``looked_for`` is what was read, and what may be read one day but is not there, for the watcher.
+    """
 
     root: Path
     allow_outside: bool = False
-    read_files: dict[Path, None] = field(default_factory=dict)
+    looked_for: dict[Path, None] = field(default_factory=dict)
 
     def find(self, name: str, beside: Path, at: Marked, report: Report) -> Path | None:
         """The path of a file named in the file ``beside``, or ``None`` and a problem."""
@@ -34,6 +37,8 @@ class Folder:
             inside = real.is_relative_to(self.root.resolve(strict=True))
         except (OSError, ValueError, RuntimeError) as error:
             # RuntimeError: a symlink loop, up to Python 3.12.
+            if isinstance(error, FileNotFoundError):
+                self._note_missing(beside.parent / name)
             report.add(
                 at,
                 f"{name!r} cannot be read: {_why(error)}",
@@ -48,7 +53,7 @@ class Folder:
 
     def read(self, path: Path, limit: int, at: Marked | None, report: Report) -> bytes | None:
         """The bytes of a file, one more than ``limit`` at most; ``None`` and a problem else."""
-        self.read_files[Path(os.path.abspath(path))] = None  # noqa: PTH100 - symlinks must stay
+        self.looked_for[_absolute(path)] = None
         is_free = at is None or self.allow_outside
         try:
             return read_regular(path, limit, inside=None if is_free else self.root)
@@ -56,6 +61,10 @@ class Folder:
             subject = f"{path.name!r} cannot" if at is not None else "cannot"
             report.add(at, f"{subject} be read: {_why(error)}")
             return None
+
+    def _note_missing(self, path: Path) -> None:
+        if self.allow_outside or _absolute(path).is_relative_to(_absolute(self.root)):
+            self.looked_for[_absolute(path)] = None
 
 
 def read_regular(path: Path, limit: int, *, inside: Path | None = None) -> bytes:
@@ -82,6 +91,10 @@ def read_regular(path: Path, limit: int, *, inside: Path | None = None) -> bytes
             return file.read(limit + 1)
     finally:
         os.close(pin)
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - symlinks must stay
 
 
 def _why(error: Exception) -> str:

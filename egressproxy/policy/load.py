@@ -39,13 +39,13 @@ def load_policy(
         PolicyError: with every problem, in order of file, line and column.
     """
     path = _root_file(path)
-    problems = Problems()
+    problems, folder = Problems(), Folder(path.parent, allow_outside)
     try:
-        policy = _load(path, Folder(path.parent, allow_outside), problems, service_tags)
+        policy = _load(path, folder, problems, service_tags)
     except StopLoadingError:
         policy = None
     if policy is None:
-        raise problems.error()
+        raise problems.error(folder.looked_for)
     return policy
 
 
@@ -61,13 +61,13 @@ def find_tag_file(path: Path, *, allow_outside: bool = False) -> Path | None:
     tree = Tree(folder, problems)
     document = tree.read_root(path)
     if document is None:
-        raise problems.error()
+        raise problems.error(folder.looked_for)
     if document.service_tags is None:
         return None
     at, report = document.service_tags.node, tree.parts[0].report
     found = folder.find(document.service_tags.value, path, at, report)
     if found is None:
-        raise problems.error()
+        raise problems.error(folder.looked_for)
     return found
 
 
@@ -87,7 +87,7 @@ def _load(
     rules = _rules(document, tree, references)
     if problems.found:
         return None
-    policy = _policy(document, tree, rules, tuple(folder.read_files))
+    policy = _policy(document, tree, rules, tuple(folder.looked_for))
     return replace(policy, service_tags=references.edition, digest=digest(policy))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 from egressproxy.errors import PolicyError, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 MAX_PROBLEMS: Final = 1000
@@ -61,12 +62,12 @@ class Problems:
             raise StopLoadingError
         self.found[problem] = None
 
-    def error(self) -> PolicyError:
-        """All problems as one error, by file, line and column."""
+    def error(self, files: Iterable[Path] = ()) -> PolicyError:
+        """All problems as one error, by file, line and column; ``files`` are those looked for."""
         told = sorted(self.found, key=lambda p: (self.files[p.file], p.line, p.column))
         if self.told > MAX_PROBLEMS:
             told.append(Problem(told[-1].file, 0, 0, "there may be more, not looked for"))
-        return PolicyError(tuple(told))
+        return PolicyError(tuple(told), tuple(files))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from egressproxy.errors import PolicyError, ServiceError
@@ -21,6 +20,7 @@ from egressproxy.service.watch import Watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from egressproxy.service.crew import Crew
     from egressproxy.service.generation import Generation
@@ -174,7 +174,7 @@ class Reloader:
             new, changes = await asyncio.to_thread(load)
         except PolicyError as error:
             # The cure may be an edit to a file that only the refused policy has.
-            self._watch({*self._watched.files, *(Path(p.file) for p in error.problems)}, read_at_ns)
+            self._watch({*self._watched.files, *error.files}, read_at_ns)
             raise
         self._watch(new.policy.files, new.read_at_ns)
         return new, changes

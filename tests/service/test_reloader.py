@@ -223,6 +223,17 @@ async def test_requests_during_a_reload_share_the_next(tmp_path: Path) -> None:
         assert len(at.reports) == 2
 
 
+async def test_a_file_that_is_missing_is_waited_for(tmp_path: Path) -> None:
+    text = POLICY + "  - {name: sql, to: ['tag:Sql'], ports: ['tcp:1433']}\n"
+    async with bench(tmp_path) as at:
+        write(at.path, text + "service_tags: later.json\n")
+        assert (await at.request()).outcome is Outcome.REFUSED
+        assert at.path.parent / "later.json" in at.reloader.watched().files
+        write(at.path, text + "service_tags: ../later.json\n")
+        assert (await at.request()).outcome is Outcome.REFUSED
+        assert at.path.parent.parent / "later.json" not in at.reloader.watched().files
+
+
 async def test_files_of_a_refused_policy_are_watched(tmp_path: Path) -> None:
     team = tmp_path / "team.yaml"
     write(team, "rules: [{name: t, to: ['*'], ports: [https]}]\n")

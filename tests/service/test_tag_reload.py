@@ -150,3 +150,13 @@ def test_an_old_file_is_told(gate: World) -> None:
         assert line["file"].endswith(name)
         service.reload()
         service.wait_for("service tags are old", times=2)
+
+
+def test_a_file_that_comes_after_the_policy_that_names_it(gate: World) -> None:
+    with running(gate, policy="version: 1\ncloud: AzureCloud\nrules: []\n") as service:
+        service.policy.write_text(POLICY % "tags.json")
+        line = service.wait_for("policy refused, the old one stays")
+        assert "'tags.json' cannot be read: No such file or directory" in line["problems"][0]
+        rename_over(service.policy.parent / "tags.json", FIRST)
+        service.wait_for("policy reloaded")
+        assert allows(service, "20.9.0.7")
