@@ -140,7 +140,7 @@ def owned(path: Path = DEFAULT_STATE) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise KernelError(
-                "egressproxy is up: it would put back what is taken away",
+                "egressproxy is up, and keeps the firewall as its policy says",
                 hint="stop it first: systemctl stop egressproxy",
                 code="busy",
             ) from error

@@ -45,10 +45,11 @@ _COUNTS: Final = ("packets", "bytes", "handle")
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """A named counter's exact counts since the table was made."""
+    """A named counter's exact counts since it was made; ``comment`` is whose it is."""
 
     packets: int
     bytes: int
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +234,9 @@ def read_listing(text: str, *, elements: bool) -> TableState:
             chains=frozenset(body["name"] for kind, body in listed if kind == "chain"),
             sets={b["name"]: _set(b, elements=elements) for kind, b in listed if kind == "set"},
             counters={
-                body["name"]: Counter(int(body["packets"]), int(body["bytes"]))
+                body["name"]: Counter(
+                    int(body["packets"]), int(body["bytes"]), str(body.get("comment", ""))
+                )
                 for kind, body in listed
                 if kind == "counter"
             },

@@ -285,7 +285,7 @@ def test_a_table_is_applied_read_and_removed(hub: Namespace) -> None:
     assert state.chains == {"about", "forward", "output"}
     assert state.sets["s4_b"] == SetState("ipv4_addr", frozenset({"interval"}), 2)
     assert state.sets["n4_a"].elements == 0
-    assert state.counters == {"r_1": Counter(0, 0)}
+    assert state.counters == {"r_1": Counter(0, 0, "one")}
     hub.run("nft", "add", "table", "inet", "other")
     assert nft.remove()
     assert not nft.remove()
