@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +16,7 @@ from egressproxy.kernel.marks import JUDGED
 from egressproxy.kernel.sysctls import sysctl_differences
 from egressproxy.service.configuration import read_config
 from tests.deploy.up_names import up_names
+from tests.kernel.one_nic import one_nic
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "deploy" / "container"
@@ -123,9 +122,31 @@ def test_what_is_not_judged_is_not_forwarded() -> None:
     assert "flush ruleset" not in text
 
 
+JUDGING: Final = f"""
+table inet judging {{
+  chain prerouting {{
+    type filter hook prerouting priority mangle; policy accept;
+    meta mark set meta mark | {JUDGED}
+  }}
+}}
+"""
+
+
 @pytest.mark.netns
-def test_nft_takes_it() -> None:
-    nft = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin")
-    assert nft is not None
-    done = subprocess.run([nft, "-c", "-f", FOLDER / "closed.nft"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_a_prepared_host_forwards_what_is_judged_and_nothing_else(tmp_path: Path) -> None:
+    """With its sysctls and its closed table, in the kernel: before, with and after a gateway."""
+    with one_nic(tmp_path) as net:
+        net.hub.run("nft", "-f", str(FOLDER / "closed.nft"))  # loads conntrack's sysctls, too
+        net.hub.run("nft", "-f", "-", stdin="table inet x { chain y { ct state new; }; }")
+        net.hub.run("sysctl", "-q", "-p", str(SYSCTLS))
+        with net.hub.entered():
+            assert sysctl_differences() == ()
+        assert not net.forwards(4)
+        assert not net.forwards(6)
+        net.hub.run("nft", "-f", "-", stdin=JUDGING)
+        assert net.forwards(4)
+        assert net.forwards(6)
+        net.hub.run("nft", "-f", str(FOLDER / "closed.nft"))  # nftables.service, once more
+        assert net.forwards(4)
+        net.hub.run("nft", "delete", "table", "inet", "judging")
+        assert not net.forwards(4)
