@@ -25,8 +25,9 @@ _TUNNEL_PORTS: Final = frozenset(
     {PortSpan(Protocol.UDP, 1194, 1194), PortSpan(Protocol.TCP, 9000, 9000)}
 )
 _BY_NAME: Final = {
-    PortSpan(Protocol.TCP, 443, 443): "https",
-    PortSpan(Protocol.TCP, 80, 80): "http",
+    PortSpan(Protocol.TCP, 443, 443): "write https: it is judged by name",
+    PortSpan(Protocol.TCP, 80, 80): "write http: it is judged by name",
+    PortSpan(Protocol.UDP, 443, 443): "leave QUIC refused: over TCP https judges the name",
 }
 _HINT: Final = "allow names with https where there are any"
 _HINTS: Final = {
@@ -59,8 +60,7 @@ def _by_address(rule: Rule) -> Iterator[Finding]:
         for span in spans:
             if span in _BY_NAME:
                 text = f"{span} opens what its names resolve to: the name inside is not checked"
-                hint = f"write {_BY_NAME[span]}: it is judged by name"
-                yield Finding.of(rule, Code.BY_ADDRESS, text, hint)
+                yield Finding.of(rule, Code.BY_ADDRESS, text, _BY_NAME[span])
 
 
 def _wide(rule: Rule) -> str:

@@ -6,10 +6,11 @@ deny, ends it there, and no name is ever asked (of flows that carry an address: 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from egressproxy.policy.lint_finding import Code, Finding, named
-from egressproxy.policy.lint_ranges import holds, is_everywhere, spans
+from egressproxy.policy.lint_ranges import Spans, holds, is_everywhere, spans
 from egressproxy.policy.verdict import Action
 from egressproxy.ports import Protocol
 
@@ -27,50 +28,58 @@ MAX_KILLERS: Final = 64
 def dead_findings(survey: Survey) -> Iterator[Finding]:
     """Of each network rule in force that decides all that some application rule is for."""
     killers = _killers(survey)
-    dead: dict[int, dict[str, None]] = {number: {} for number in killers}
-    by_gate: dict[int, list[int]] = {}
+    dead: list[list[str]] = [[] for _ in killers]
+    by_gate: dict[int, list[list[str]]] = {}
     for number, rule in survey.in_force() if killers else ():
         gate = survey.program.gate_of[number]
         if gate not in by_gate:
-            by_gate[gate] = [n for n, killer in killers.items() if _kills(killer, rule)]
-        for killer_number in by_gate[gate]:
-            dead[killer_number][rule.id] = None
-    for number, killer in killers.items():
-        if dead[number]:
-            yield _finding(killer, list(dead[number]))
+            kills = zip(killers, dead, strict=True)
+            by_gate[gate] = [victims for killer, victims in kills if _kills(killer, rule)]
+        for victims in by_gate[gate]:
+            victims.append(rule.id)
+    for killer, victims in zip(killers, dead, strict=True):
+        if victims:
+            yield _finding(killer.rule, victims)
 
 
-def _killers(survey: Survey) -> dict[int, Rule]:
+@dataclass(frozen=True, slots=True)
+class _Killer:
+    """A network rule to everywhere; ``clients`` is ``None`` for everyone."""
+
+    rule: Rule
+    clients: Spans | None
+
+
+def _killers(survey: Survey) -> list[_Killer]:
     """The network rules to everywhere, one a gate."""
-    killers: dict[int, Rule] = {}
+    killers: list[_Killer] = []
     gates: set[int] = set()
     for number, rule in survey.in_force():
         gate = survey.program.gate_of[number]
         if gate in gates or not any(span.protocol is Protocol.TCP for span in rule.ports):
             continue
         if rule.any_destination or is_everywhere(rule.networks):
-            killers[number] = rule
+            clients = None if rule.sources is None else spans(rule.sources)
+            killers.append(_Killer(rule, clients))
             gates.add(gate)
         if len(killers) == MAX_KILLERS:
             break
     return killers
 
 
-def _kills(killer: Rule, rule: Rule) -> bool:
+def _kills(killer: _Killer, rule: Rule) -> bool:
     """Whether a port of an application rule is decided by address for all of its clients."""
-    return any(_takes(killer, span) for span in rule.ports) and _holds_clients(killer, rule)
+    if not any(_takes(killer.rule, span) for span in rule.ports):
+        return False
+    if killer.clients is None:
+        return True
+    return rule.sources is not None and holds(killer.clients, spans(rule.sources))
 
 
 def _takes(killer: Rule, span: PortSpan) -> bool:
     return span.protocol.is_application and any(
         one.protocol is Protocol.TCP and span.first in one for one in killer.ports
     )
-
-
-def _holds_clients(killer: Rule, rule: Rule) -> bool:
-    if killer.sources is None:
-        return True
-    return rule.sources is not None and holds(spans(killer.sources), spans(rule.sources))
 
 
 def _finding(killer: Rule, dead: list[str]) -> Finding:

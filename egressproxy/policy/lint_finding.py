@@ -28,8 +28,8 @@ class Code(StrEnum):
     """What a finding is about; stable, and what ``accept`` names."""
 
     BY_ADDRESS = "by-address"
-    """A wide range, a service tag, the tunnel, or a name on tcp:443 or tcp:80 opens by address: the
-    name is not checked."""
+    """A wide range, a service tag, the tunnel, or a name on tcp:443, tcp:80 or udp:443 opens by
+    address: the name is not checked."""
     DEAD_NAMES = "dead-names"
     """A network rule decides a port for every address, so no application rule there ever counts."""
     SHADOWED = "shadowed"
@@ -57,10 +57,14 @@ class Code(StrEnum):
     """A rule whose ``until`` has passed."""
     AUDIT_OVER = "audit-over"
     """An audit whose ``audit_until`` has passed."""
+    ENDLESS_AUDIT = "endless-audit"
+    """An audit without ``audit_until``: it never enforces by itself."""
     OLD_TAGS = "old-tags"
     """A service tag file older than four of Microsoft's weekly editions."""
     NOBODY = "nobody"
     """A rule that counts for no client."""
+    PUBLIC_SOURCE = "public-source"
+    """A ``from`` outside the private ranges, which are the only clients unless options say more."""
     UNUSED_GROUP = "unused-group"
     """A group of ``sources`` that no rule counts for."""
     UNUSED_ACCEPT = "unused-accept"
@@ -77,6 +81,8 @@ _INFO: Final = frozenset(
         Code.MISSING_APEX,
         Code.DEDICATED_SWITCH,
         Code.API_SERVER_BY_ADDRESS,
+        Code.ENDLESS_AUDIT,
+        Code.PUBLIC_SOURCE,
         Code.UNUSED_GROUP,
     }
 )

@@ -31,6 +31,7 @@ CASES = {
         rule("a", lists=(name_list("a.test"),), ports="tcp:80"),
         {BY_ADDRESS},
     ),
+    "a name's addresses for QUIC": (rule("a", "a.test", ports="https udp:443"), {BY_ADDRESS}),
     "a name's addresses elsewhere": (rule("a", "a.test", ports="tcp:22 udp:123"), set()),
     "a denied name": (rule("a", "a.test", ports="https", action=DENY), set()),
     "tunnel to one address": (
@@ -99,6 +100,7 @@ HINTS = {
     "time": (rule("a", "any", ports="udp:123"), "any address on udp:123", "ntp.ubuntu.com"),
     "else": (rule("a", "20.9.0.0/16", "20.8.0.0/16", ports="tcp:1-9"), "20.9.0.0/16 and", "https"),
     "https": (rule("a", "a.test", ports="tcp:443"), "tcp:443 opens", "write https"),
+    "quic": (rule("a", "a.test", ports="udp:443"), "udp:443 opens", "leave QUIC refused"),
     "http": (rule("a", "a.test", ports="tcp:80"), "tcp:80 opens", "write http:"),
 }
 

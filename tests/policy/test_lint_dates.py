@@ -23,7 +23,8 @@ CASES = {
     "last day": (rule("a", "a.test", until=TODAY), set()),
     "audit over": (rule("a", "a.test", audit=True, audit_until=YESTERDAY), {"audit-over"}),
     "audit": (rule("a", "a.test", audit=True, audit_until=TODAY), set()),
-    "audit for ever": (rule("a", "a.test", audit=True), set()),
+    "audit for ever": (rule("a", "a.test", audit=True), {"endless-audit"}),
+    "audit until it expires": (rule("a", "a.test", audit=True, until=TODAY), set()),
     "expired and audit over": (
         rule("a", "a.test", until=YESTERDAY, audit=True, audit_until=YESTERDAY),
         {"expired"},
@@ -40,7 +41,7 @@ def test_the_policys_own_audit() -> None:
     (text,) = texts(date_findings, mode=Mode.AUDIT, audit_until=YESTERDAY)
     assert text.startswith("audit ended on 2026-06-14: it enforces -> ")
     assert told(date_findings, mode=Mode.AUDIT, audit_until=TODAY) == set()
-    assert told(date_findings, mode=Mode.AUDIT) == set()
+    assert told(date_findings, mode=Mode.AUDIT) == {("endless-audit", "")}
     assert told(date_findings) == set()
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from egressproxy.policy import lint_dead
 from egressproxy.policy.compile import compile_policy
-from egressproxy.policy.lint_dead import dead_findings
+from egressproxy.policy.lint_dead import _Killer, dead_findings
 from egressproxy.policy.lint_survey import Survey
 from tests.policy.building import DENY, NOON, TODAY, YESTERDAY, policy, rule
 from tests.policy.linting import texts, told
@@ -82,7 +82,7 @@ def test_rules_of_one_kind_are_asked_once(monkeypatch: pytest.MonkeyPatch) -> No
     asked: list[str] = []
     original = lint_dead._kills
 
-    def counted(killer: Rule, other: Rule) -> bool:
+    def counted(killer: _Killer, other: Rule) -> bool:
         asked.append(other.id)
         return original(killer, other)
 
