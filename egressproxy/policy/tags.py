@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MAX_TAG_BYTES: Final = 16 * 1024 * 1024
 """Four times the public cloud's; JSON of this size can take 30 times its size in memory."""
+MAX_PREFIXES: Final = 400_000
+"""Ranges of all tags of a file, four times the public cloud's."""
 MAX_CHANGE_NUMBER: Final = 2**53
 DOWNLOAD: Final = "download ServiceTags_*.json from Microsoft, unmodified"
 
@@ -239,8 +241,12 @@ def _service_tags(content: Any) -> ServiceTags:
     if type(number) is not int or not 0 <= number < MAX_CHANGE_NUMBER:
         raise TypeError("changeNumber is a number from 0")
     tags: dict[str, Tag] = {}
+    prefixes = 0
     for value in values:
         tag = _tag(value)
+        prefixes += len(tag.prefixes)
+        if prefixes > MAX_PREFIXES:
+            raise ValueError(f"more than {MAX_PREFIXES:,} ranges")
         if tags.setdefault(tag.name.lower(), tag) is not tag:
             raise ValueError(f"the tag {tag.name} is there twice")
     return ServiceTags(cloud, number, tags.values())

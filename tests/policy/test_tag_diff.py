@@ -26,6 +26,7 @@ service_tags: old.json
 rules:
   - {name: sql, to: ["tag:Sql.JapanEast"], ports: ["tcp:1433"]}
   - {name: storage, to: ["tag:Storage.*", 20.9.0.0/24], ports: ["tcp:443"]}
+  - {name: wider, to: ["tag:Sql.JapanWest", 20.8.0.0/15], ports: ["tcp:443"]}
   - {name: plain, to: [20.9.0.0/16], ports: ["tcp:443"]}
 """
 
@@ -73,6 +74,7 @@ def test_rules(tmp_path: Path) -> None:
     new["Sql.JapanEast", "japaneast"] = ("20.191.166.0/25", "2603:1040:404::/46")
     new["Storage.JapanEast", "japaneast"] = ("20.38.116.0/23",)
     new["Storage.JapanWest", "japanwest"] = ("20.9.0.0/23", "2603::/48")
+    new["Sql.JapanWest", "japanwest"] = (*CUT["Sql.JapanWest", "japanwest"], "20.9.7.0/24")
     root = tmp_path / "policy.yaml"
     root.write_text(RULES)
     for name, tags in (("old.json", CUT), ("new.json", new)):

@@ -342,6 +342,11 @@ PROBLEMS = {
         tag_file({("Sql", ""): ["20.0.0.0/16"], ("SQL", ""): ["20.1.0.0/16"]}),
         NOT_ONE + "the tag SQL is there twice",
     ),
+    "too many ranges": (
+        SQL % "Sql",
+        one_tag(*["20.0.0.0/16"] * 400_001),
+        NOT_ONE + "more than 400,000 ranges",
+    ),
     "too large": (SQL % "Sql", " " * (16 << 20) + "{}", "tags.json: larger than 16 MB"),
     "not UTF-8": (SQL % "Sql", "\0", "tags.json:1:1: a NUL character"),
     "no file": (
