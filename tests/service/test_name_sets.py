@@ -25,7 +25,8 @@ from egressproxy.resolve.guard import Guard
 from egressproxy.resolve.resolver import Resolver
 from egressproxy.service import name_sets as module
 from egressproxy.service.journal import configure_journal
-from egressproxy.service.name_sets import NameSets, WantedName, wanted_names
+from egressproxy.service.name_sets import NameSets, wanted_names
+from egressproxy.service.set_plans import WantedName
 from egressproxy.settings import Settings
 from lab.namespaces import namespaces
 from tests.policy.building import NOON, TODAY, YESTERDAY, networks, policy, rule
@@ -227,6 +228,23 @@ async def test_what_a_flow_uses_stays_open(world: World) -> None:
     assert world.kernel.of(NTP)[ONE] == GRACE_S
 
 
+async def test_an_address_that_is_given_no_more_has_its_whole_grace(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HOUSEKEEPING_S", 0.01)
+    async with world.sets:
+        await world.settle(wanted(NTP))
+        world.now += 200
+        world.book.learn(NTP, (ONE,), TTL_S)
+        await world.sets.flush()
+        assert len(world.kernel.calls) == 1, "enough for now"
+        world.now += 500  # and no other answer
+        async with asyncio.timeout(5):
+            while len(world.kernel.calls) == 1:  # noqa: ASYNC110 - as below
+                await asyncio.sleep(0.005)
+    assert [change.add for change in world.kernel.calls[1]] == [((ONE, TTL_S + GRACE_S - 500),)]
+
+
 async def test_a_set_that_is_not_there_takes_no_other_with_it(
     world: World, journal: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +296,20 @@ async def test_a_table_made_anew_while_the_old_one_was_being_filled(world: World
         world.kernel.gate.set()
         assert await world.sets.settled(5)
     assert len(world.kernel.calls) == 2
+
+
+async def test_who_waits_for_a_flush_may_give_up(world: World) -> None:
+    async with world.sets:
+        await world.settle(wanted(NTP))
+        world.kernel.gate = threading.Event()
+        world.book.learn(NTP, (TWO,), TTL_S)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await world.sets.flush()
+        assert TWO not in world.kernel.of(NTP)
+        world.kernel.gate.set()
+        await world.sets.flush()
+        assert TWO in world.kernel.of(NTP)
 
 
 async def test_a_rule_that_lists_less_closes_at_once(world: World) -> None:
