@@ -70,6 +70,9 @@ def _moment(_context: click.Context, _parameter: click.Parameter, text: str | No
     type=click.Path(path_type=Path),
     help="The policy file.",
 )
+@click.option(
+    "--allow-outside", is_flag=True, help="Files outside the policy's folder may be named."
+)
 @click.option("--from", "source", default="", metavar="IP", help="The client's address.")
 @click.option(
     "--protocol",
@@ -93,6 +96,7 @@ def command(
     protocol: str | None,
     now: float | None,
     *,
+    allow_outside: bool,
     is_json: bool,
     batch: bool,
 ) -> None:
@@ -104,7 +108,7 @@ def command(
     """
     if batch == (target is not None):
         raise click.UsageError("give NAME[:PORT], or --batch and lines on stdin")
-    policy = load_policy(policy_file)
+    policy = load_policy(policy_file, allow_outside=allow_outside)
     ruleset = compile_policy(policy)
     now = time.time() if now is None else now
     wanted = Protocol(protocol) if protocol else None

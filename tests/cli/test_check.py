@@ -15,6 +15,7 @@ from egressproxy.cli.check import MAX_LINE_OCTETS, command, judge_lines
 from egressproxy.errors import PolicyError
 from egressproxy.policy.compile import compile_policy
 from tests.policy.building import NOON, policy, rule
+from tests.policy.tag_file import tag_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -316,3 +317,17 @@ def test_no_color(policy_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     run(policy_file, "github.com")
     assert colours == [None] * 4 + [False] * 4
+
+
+def test_a_policy_that_names_files_elsewhere(tmp_path: Path) -> None:
+    folder = tmp_path / "policy"
+    folder.mkdir()
+    (tmp_path / "tags.json").write_text(tag_file())
+    path = folder / "policy.yaml"
+    path.write_text(
+        "version: 1\ncloud: AzureCloud\nservice_tags: ../tags.json\n"
+        "rules: [{name: sql, to: ['tag:Sql.JapanEast'], ports: ['tcp:1433']}]\n"
+    )
+    assert isinstance(run(path, "13.78.61.196:1433").exception, PolicyError)
+    result = run(path, "13.78.61.196:1433", "--allow-outside")
+    assert result.output.startswith("allow  13.78.61.196  tcp:1433")
