@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from egressproxy.policy.lint_everywhere import is_everywhere
 from egressproxy.policy.lint_finding import Code, Finding, named
-from egressproxy.policy.lint_ranges import is_everywhere
 from egressproxy.policy.verdict import Action
 from egressproxy.ports import PortSpan, Protocol
 

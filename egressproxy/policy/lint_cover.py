@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from egressproxy.policy.lint_ranges import Spans, holds, spans
 from egressproxy.policy.program import EVERYONE
+from egressproxy.policy.spans import AddressSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -53,7 +53,7 @@ class Cover:
         self._gates: dict[_Key, dict[int, int]] = {}
         self._firsts: dict[tuple[_Key, int, PortSpan], int] = {}
         self._held: dict[tuple[int, int], bool] = {}
-        self._spans: dict[int, Spans] = {}
+        self._clients: dict[int, AddressSet] = {}
         self._entries_left = MAX_ENTRIES
 
     def of(self, number: int) -> set[int] | None:
@@ -178,13 +178,13 @@ class Cover:
         key = (outer, inner)
         known = self._held.get(key)
         if known is None:
-            known = self._held[key] = holds(self._spans_of(outer), self._spans_of(inner))
+            known = self._held[key] = self._clients_of(inner) <= self._clients_of(outer)
         return known
 
-    def _spans_of(self, sources: int) -> Spans:
-        if sources not in self._spans:
-            self._spans[sources] = spans(self._networks[sources])
-        return self._spans[sources]
+    def _clients_of(self, sources: int) -> AddressSet:
+        if sources not in self._clients:
+            self._clients[sources] = AddressSet.of_networks(self._networks[sources])
+        return self._clients[sources]
 
 
 def _users_of_lists(rules: Sequence[Rule]) -> dict[int, list[int]]:

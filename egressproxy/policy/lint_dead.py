@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from egressproxy.policy.lint_everywhere import is_everywhere
 from egressproxy.policy.lint_finding import Code, Finding, named
-from egressproxy.policy.lint_ranges import Spans, holds, is_everywhere, spans
+from egressproxy.policy.spans import AddressSet
 from egressproxy.policy.verdict import Action
 from egressproxy.ports import Protocol
 
@@ -47,7 +48,7 @@ class _Killer:
     """A network rule to everywhere; ``clients`` is ``None`` for everyone."""
 
     rule: Rule
-    clients: Spans | None
+    clients: AddressSet | None
 
 
 def _killers(survey: Survey) -> list[_Killer]:
@@ -59,7 +60,7 @@ def _killers(survey: Survey) -> list[_Killer]:
         if gate in gates or not any(span.protocol is Protocol.TCP for span in rule.ports):
             continue
         if rule.any_destination or is_everywhere(rule.networks):
-            clients = None if rule.sources is None else spans(rule.sources)
+            clients = None if rule.sources is None else AddressSet.of_networks(rule.sources)
             killers.append(_Killer(rule, clients))
             gates.add(gate)
         if len(killers) == MAX_KILLERS:
@@ -73,7 +74,7 @@ def _kills(killer: _Killer, rule: Rule) -> bool:
         return False
     if killer.clients is None:
         return True
-    return rule.sources is not None and holds(killer.clients, spans(rule.sources))
+    return rule.sources is not None and AddressSet.of_networks(rule.sources) <= killer.clients
 
 
 def _takes(killer: Rule, span: PortSpan) -> bool:

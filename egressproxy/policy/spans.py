@@ -7,8 +7,10 @@ adjacent. Equal sets are equal objects, however their ranges were cut.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from operator import itemgetter
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import TYPE_CHECKING, Final
 
@@ -65,6 +67,10 @@ class AddressSet:
 
     def __and__(self, other: AddressSet) -> AddressSet:
         return self - (self - other)
+
+    def __le__(self, other: AddressSet) -> bool:
+        """Whether each of these addresses is in the other set, too."""
+        return _is_within(self.ipv4, other.ipv4) and _is_within(self.ipv6, other.ipv6)
 
     @property
     def ipv4_addresses(self) -> int:
@@ -137,6 +143,15 @@ def _without(ours: tuple[Span, ...], theirs: tuple[Span, ...]) -> Iterator[Span]
             cut += 1
         if begin <= last:
             yield begin, last
+
+
+def _is_within(ours: tuple[Span, ...], theirs: tuple[Span, ...]) -> bool:
+    """Whether each of our spans lies in one of theirs."""
+    for first, last in ours:
+        place = bisect_right(theirs, first, key=itemgetter(0)) - 1
+        if place < 0 or theirs[place][1] < last:
+            return False
+    return True
 
 
 def _prefixes(spans: Iterable[Span], bits: int) -> Iterator[tuple[int, int]]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from egressproxy.names import DnsName
 from egressproxy.patterns import Pattern
 from egressproxy.policy.compile import compile_policy
+from egressproxy.policy.lint_cover import Cover
 from egressproxy.policy.lint_finding import Code
 from egressproxy.policy.lint_order import order_findings
 from egressproxy.policy.lint_survey import Survey
@@ -390,6 +391,23 @@ def test_taking_away_what_never_decides_changes_no_verdict(found: Policy) -> Non
         assert before.decide(one, NOON) == after.decide(one, NOON)
         assert before.decide_application(one, NOON) == after.decide_application(one, NOON)
         assert before.decide_network(one, NOON) == after.decide_network(one, NOON)
+
+
+@given(DENSE)
+def test_taking_away_a_part_that_never_counts_changes_no_verdict(found: Policy) -> None:
+    asked = Survey.of(found, NOON)
+    cover = Cover(asked)
+    kept = list(found.rules)
+    for number, each in asked.in_force():
+        kept[number] = replace(
+            each,
+            patterns=tuple(p for p in each.patterns if not cover.of_name(number, str(p))),
+            networks=tuple(n for n in each.networks if not cover.of_network(number, n)),
+        )
+    before, after = compile_policy(found), compile_policy(policy(*kept))
+    for one in FLOWS:
+        verdict, other = before.decide(one, NOON), after.decide(one, NOON)
+        assert (verdict.action, verdict.rule_id) == (other.action, other.rule_id)
 
 
 def plainly_covers(first: Rule, second: Rule) -> bool:

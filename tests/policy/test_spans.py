@@ -61,6 +61,8 @@ def test_a_set_of_addresses(left: list[str], right: list[str]) -> None:
         assert made.ipv4_addresses + made.ipv6_addresses == len(expected)
         assert bool(made) is bool(expected)
         assert made == AddressSet.of(shown(made)), "one form for one set"
+    assert (ours <= theirs) is (members(left) <= members(right))
+    assert (ours & theirs) <= theirs <= (ours | theirs)
 
 
 def test_the_ends_of_both_worlds() -> None:
@@ -127,3 +129,26 @@ def test_membership_of_an_address() -> None:
     inside = AddressSet.of(["20.0.0.0/8"]) & AddressSet.of(["20.1.2.3"])
     assert shown(inside) == ["20.1.2.3/32"]
     assert ip_address("20.1.2.3") in inside.networks()[0]
+
+
+WITHIN = {
+    "itself": ("10.0.0.0/8", "10.0.0.0/8", True),
+    "a part": ("10.0.0.0/8", "10.1.0.0/16 10.255.255.255/32", True),
+    "the first and last": ("10.0.0.0/8", "10.0.0.0/32 10.255.255.255/32", True),
+    "one beyond": ("10.0.0.0/8", "10.1.0.0/16 11.0.0.0/32", False),
+    "one before": ("10.0.0.0/8", "9.255.255.255/32", False),
+    "two halves": ("10.0.0.0/9 10.128.0.0/9", "10.0.0.0/8", True),
+    "two halves with a hole": ("10.0.0.0/9 10.128.0.0/10", "10.0.0.0/8", False),
+    "other version": ("0.0.0.0/0", "::/0", False),
+    "the other way": ("::/0", "0.0.0.0/0", False),
+    "both versions": ("0.0.0.0/0 ::/0", "10.0.0.0/8 2001:db8::/32", True),
+    "last of IPv4, first of IPv6": ("255.255.255.255/32 ::/128", "::1/128", False),
+    "nothing": ("10.0.0.0/8", "", True),
+    "in nothing": ("", "10.0.0.0/8", False),
+}
+
+
+@pytest.mark.parametrize(("outer", "inner", "expected"), WITHIN.values(), ids=WITHIN)
+def test_within(outer: str, inner: str, expected: bool) -> None:
+    whole, part = (AddressSet.of(texts.split()) for texts in (outer, inner))
+    assert (part <= whole) is expected
