@@ -7,13 +7,17 @@ import io
 import ipaddress
 import json
 import socket
-from contextlib import ExitStack, closing, suppress
+import time
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
 
+from egressproxy.kernel.firewall_options import FirewallOptions
+from egressproxy.kernel.kernel_policy import kernel_policy
 from egressproxy.kernel.nflog import LoggedPacket, Nflog, Tally
+from egressproxy.kernel.nft_script import table_script
 from egressproxy.kernel.packet import ICMP, ICMPV6, TCP, UDP, Packet
 from egressproxy.names import DnsName
 from egressproxy.observe.counters import Counters, KernelCount
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 
     from egressproxy.observe.record import FlowRecord
     from egressproxy.policy.ruleset import Ruleset
+    from lab.namespaces import Namespace
 
 NODE, STRANGER, OWN = "10.240.0.4", "203.0.113.7", "10.0.0.4"
 SQL, NTP, PRIVATE, ELSEWHERE = "20.9.1.1", "185.125.190.56", "10.50.0.9", "20.200.0.1"
@@ -335,3 +340,109 @@ def test_a_flood_of_a_real_kernel_is_a_few_records(tmp_path: Path, no_blocking: 
     assert totals.kernel[KernelCount.DISAGREEMENTS] == sent // 2, "one deny in an audit"
     assert ipaddress.ip_address(records[0]["dst_ip"]) == ipaddress.ip_address(NTP)
     counters.close()
+
+
+# The gateway's own table
+
+SPOKE6, PUBLIC6 = "fd00:240::4", "2603:1030:1::5"
+TABLE_RULES = policy(
+    *RULES, rule("rules/trial-web", "20.6.0.0/16", ports="udp:9", audit=True)
+)  # fmt: skip
+
+
+@contextmanager
+def spoke_and_hub(etc: Path) -> Iterator[dict[str, Namespace]]:
+    """A spoke whose only route is the hub, which forwards what its table lets it."""
+    with namespaces(["spoke", "hub"], etc) as made:
+        spoke, hub = made["spoke"], made["hub"]
+        link = ("ip", "link", "add", "up0", "type", "veth", "peer", "name", "down0")
+        spoke.run(*link, "netns", hub.name)
+        for inside, device, last in ((spoke, "up0", 4), (hub, "down0", 1)):
+            inside.run("ip", "addr", "add", f"10.240.0.{last}/24", "dev", device)
+            inside.run("ip", "addr", "add", f"fd00:240::{last}/64", "dev", device, "nodad")
+            inside.run("ip", "link", "set", device, "up")
+        spoke.run("ip", "addr", "add", f"{STRANGER}/32", "dev", "up0")
+        spoke.run("ip", "route", "add", "default", "via", "10.240.0.1")
+        spoke.run("ip", "-6", "route", "add", "default", "via", "fd00:240::1")
+        hub.run("ip", "route", "add", "default", "via", "10.240.0.4")
+        hub.run("ip", "-6", "route", "add", "default", "via", "fd00:240::4")
+        hub.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        yield made
+
+
+def throw(spoke: Namespace, packet: Packet) -> None:
+    """Send one packet from the spoke; what comes back is nobody's."""
+    family = socket.AF_INET6 if ":" in packet.dst else socket.AF_INET
+    kind = {TCP: socket.SOCK_STREAM, UDP: socket.SOCK_DGRAM}.get(packet.protocol, socket.SOCK_RAW)
+    with spoke.entered(), socket.socket(family, kind, packet.protocol) as sock:
+        sock.setblocking(False)
+        sock.bind((packet.src, 0))
+        if packet.protocol == TCP:
+            sock.connect_ex((packet.dst, packet.dst_port))
+        else:
+            # An echo request of nothing but its type: its checksum (RFC 792) is what is left.
+            head = bytes([packet.icmp_type, 0, 0xFF - packet.icmp_type, 0xFF])
+            sock.sendto(head + bytes(4), (packet.dst, packet.dst_port))
+
+
+# packet -> reason, rule, name, note
+THROWN: dict[str, tuple[Packet, tuple[Any, ...]]] = {
+    "tcp": (tcp(ELSEWHERE, 22), (Reason.DEFAULT_DENY, None, None, "")),
+    "udp": (udp(ELSEWHERE, 53), (Reason.DEFAULT_DENY, None, None, "")),
+    "ping": (Packet(NODE, ELSEWHERE, ICMP, icmp_type=8), (Reason.DEFAULT_DENY, None, None, "")),
+    "quic": (udp(ELSEWHERE, 443), (Reason.QUIC_REFUSED, None, None, "")),
+    "a deny rule": (tcp(ELSEWHERE, 25), (Reason.RULE, "rules/no-mail", None, "")),
+    "an old rule": (tcp("20.8.0.1", 22), (Reason.EXPIRED_RULE, "rules/old", None, "")),
+    "an allowed name at another port": (
+        udp(NTP, 124),
+        (Reason.DEFAULT_DENY, None, "ntp.ubuntu.com", "needed-by: aks/ntp"),
+    ),
+    "a private answer": (
+        tcp(PRIVATE, 5432),
+        (Reason.FORBIDDEN_ADDRESS, "rules/db", "db.contoso.example", ""),
+    ),
+    "the wire server": (tcp("168.63.129.16", 80), (Reason.FORBIDDEN_ADDRESS, None, None, "")),
+    "a stranger": (tcp(SQL, 1433, STRANGER), (Reason.DEFAULT_DENY, None, None, NO_CLIENT)),
+    "the gateway": (tcp("10.240.0.1", 22), (Reason.LOOP, None, None, "")),
+    "the gateway by udp": (udp("10.240.0.1", 9), (Reason.LOOP, None, None, "")),
+    "tcp, v6": (tcp(PUBLIC6, 22, SPOKE6), (Reason.DEFAULT_DENY, None, None, "")),
+    "udp, v6": (udp(PUBLIC6, 53, SPOKE6), (Reason.DEFAULT_DENY, None, None, "")),
+    "ping, v6": (
+        Packet(SPOKE6, PUBLIC6, ICMPV6, icmp_type=128),
+        (Reason.DEFAULT_DENY, None, None, ""),
+    ),
+    "quic, v6": (udp(PUBLIC6, 443, SPOKE6), (Reason.QUIC_REFUSED, None, None, "")),
+    "a deny rule, v6": (tcp(PUBLIC6, 25, SPOKE6), (Reason.RULE, "rules/no-mail", None, "")),
+    "the gateway, v6": (tcp("fd00:240::1", 22, SPOKE6), (Reason.LOOP, None, None, "")),
+}
+
+
+@pytest.mark.netns
+def test_what_the_gateway_s_table_refuses_has_its_reason(tmp_path: Path) -> None:
+    world = World(compile_policy(TABLE_RULES))
+    world.book.learn(DnsName("ntp.ubuntu.com"), (NTP,), 60)
+    world.book.learn(DnsName("db.contoso.example"), (PRIVATE,), 60)
+    script = table_script(kernel_policy(TABLE_RULES, NOON), FirewallOptions())
+    with spoke_and_hub(tmp_path) as made:
+        made["hub"].run("nft", "-f", "-", stdin=script)
+        with made["hub"].entered():
+            nflog = Nflog(FirewallOptions().nflog_group)
+        with closing(nflog):
+            world.denies._nflog = nflog
+            for packet, _ in THROWN.values():
+                throw(made["spoke"], packet)
+            throw(made["spoke"], udp("20.6.0.1", 9))
+            deadline = time.monotonic() + 10
+            while len(world.records) <= len(THROWN) and time.monotonic() < deadline:
+                world.denies.turn()
+    *_, audited = sorted(world.records, key=lambda record: record.would_deny)
+    found = {(r.protocol, r.src_ip, r.dst_ip, r.dst_port): r for r in world.records}
+    for case, (packet, expected) in THROWN.items():
+        protocol = PROTOCOLS[packet.protocol]
+        record = found[protocol, packet.src, packet.dst, packet.dst_port]
+        assert (record.reason, record.rule, record.name, record.note) == expected, case
+        assert (record.action, record.would_deny) == (DENY, False), case
+    assert (audited.dst_ip, audited.rule) == ("20.6.0.1", "rules/trial-web")
+    assert (audited.action, audited.would_deny) == (Action.ALLOW, True)
+    assert world.counted(KernelCount.DISAGREEMENTS) == 0
+    assert world.counted(KernelCount.PACKETS) == len(THROWN) + 1
