@@ -5,11 +5,15 @@
 #   docker run -p 3128:3128 … --entrypoint python3 egressproxy -m egressproxy run --explicit 0.0.0.0:3128 …
 FROM python:3.13-slim AS build
 
+# The compiler makes the flow path native (setup.py); it stays in this stage.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends gcc libc6-dev \
+ && rm -rf /var/lib/apt/lists/*
 COPY locks/run.lock /src/locks/run.lock
 # --copies: the capability below belongs to our interpreter, not to the image's.
 RUN python3 -m venv --copies /opt/egressproxy \
  && /opt/egressproxy/bin/pip install --no-cache-dir --require-hashes -r /src/locks/run.lock
-COPY pyproject.toml README.md LICENSE /src/
+COPY pyproject.toml setup.py README.md LICENSE /src/
 COPY egressproxy /src/egressproxy
 RUN /opt/egressproxy/bin/pip install --no-cache-dir --no-deps /src
 

@@ -6,7 +6,7 @@ ORACLE := .venv-oracle
 export PATH := $(PATH):/usr/sbin:/sbin:/usr/local/go/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format bench lock golden clean
+.PHONY: help venv native demo test lint format bench lock golden clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +32,11 @@ format: $(VENV)/ready ## ruff's formatter and safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+native: .native/ready ## the flow path compiled, as `pip install .` does it: a copy in .native/
+
 bench: $(VENV)/ready ## micro and macro benchmarks beside HAProxy; writes bench/out/
 	@tools/setup-debian bench
+	@$(MAKE) --no-print-directory native
 	$(BIN)/python -m bench
 
 golden: $(VENV)/ready ## rewrite the golden files; read the diff before you commit it
@@ -43,7 +46,7 @@ lock: ## rewrite locks/ (names, versions, hashes; no hosts)
 	tools/lock
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) $(ORACLE) build dist bench/out .lab .coverage* .*_cache *.egg-info
+	rm -rf $(VENV) $(ORACLE) .native build dist bench/out .lab .coverage* .*_cache *.egg-info
 
 $(VENV)/ready: locks/dev.lock pyproject.toml
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
@@ -51,6 +54,11 @@ $(VENV)/ready: locks/dev.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r locks/dev.lock
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.native/ready: $(VENV)/ready setup.py pyproject.toml $(shell find egressproxy -name '*.py')
+	@rm -rf .native
+	EGRESSPROXY_NATIVE=1 $(BIN)/python setup.py -q build --build-lib .native
 	@touch $@
 
 # mitmproxy is an oracle of the parser tests and shares no environment with us (DESIGN: its h11 cap).

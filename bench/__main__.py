@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench import macro, report
+from bench.peers import PEERS
 
 OUT = Path(__file__).with_name("out")
 
@@ -21,7 +22,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small loads, three repeats")
     parser.add_argument("--repeats", type=int, help="interleaved repeats of every data plane")
     parser.add_argument("--only", choices=("micro", "macro"), help="one half")
-    parser.add_argument("--peers", default="none,haproxy,egressproxy", help="comma-separated")
+    everybody = ",".join(PEERS)
+    parser.add_argument("--peers", default=everybody, help=f"comma-separated [{everybody}]")
     options = parser.parse_args()
     OUT.mkdir(exist_ok=True)
     if options.only != "macro":

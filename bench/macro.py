@@ -38,7 +38,7 @@ class Scale:
     """How much load one measurement is."""
 
     connections: int = 8000
-    bulk_octets: int = 400_000_000
+    bulk_octets: int = 1_000_000_000
     idle_tunnels: int = 2000
     repeats: int = 9
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lab.namespaces import Namespace
 
 LISTEN: Final = 15001
+NATIVE: Final = Path(__file__).resolve().parent.with_name(".native")
 ALLOWED: Final = "myregistry.japaneast.data.azurecr.io"
 DENIED: Final = "exfiltration.example.net"
 
@@ -114,9 +115,32 @@ def haproxy(network: Network, directory: Path) -> Iterator[Peer]:
 
 @contextmanager
 def egressproxy(network: Network, directory: Path) -> Iterator[Peer]:
-    """Egressproxy as a person runs it: records of every flow to a file, metrics and limits on."""
+    """Egressproxy as ``pip install`` leaves it: compiled; records of every flow, metrics, limits.
+
+    Raises:
+        FileNotFoundError: ``make native`` has not been run.
+    """
+    if not (NATIVE / "ready").exists():
+        raise FileNotFoundError(NATIVE, "make native")
+    compiled = ("env", "PYTHONSAFEPATH=1", f"PYTHONPATH={NATIVE}")
+    with _egressproxy("egressproxy", compiled, network, directory) as peer:
+        yield peer
+
+
+@contextmanager
+def interpreted(network: Network, directory: Path) -> Iterator[Peer]:
+    """The same without a C compiler at install time."""
+    with _egressproxy("interpreted", (), network, directory) as peer:
+        yield peer
+
+
+@contextmanager
+def _egressproxy(
+    name: str, environment: Sequence[str], network: Network, directory: Path
+) -> Iterator[Peer]:
     _policy_names(directory)
-    argv = [sys.executable, "-m", "egressproxy", "run", "--policy", str(directory / "policy.yaml")]
+    argv = [*environment, sys.executable, "-m", "egressproxy", "run"]
+    argv += ["--policy", str(directory / "policy.yaml")]
     argv += [
         "--redirect",
         f"0.0.0.0:{LISTEN}",
@@ -128,10 +152,15 @@ def egressproxy(network: Network, directory: Path) -> Iterator[Peer]:
     argv += ["--log", str(directory / "flows.jsonl"), "--log-allows", "all"]
     argv += ["--max-flows", "100000", "--max-flows-per-source", "100000"]
     with _redirected(network, directory, argv) as pid:
-        yield Peer("egressproxy", pid)
+        yield Peer(name, pid)
 
 
-PEERS: Final = {"none": forwarding, "haproxy": haproxy, "egressproxy": egressproxy}
+PEERS: Final = {
+    "none": forwarding,
+    "haproxy": haproxy,
+    "egressproxy": egressproxy,
+    "interpreted": interpreted,
+}
 
 
 @contextmanager

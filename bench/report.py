@@ -15,24 +15,25 @@ if TYPE_CHECKING:
     from bench.measure import Result
 
 OURS: Final = "egressproxy"
+INTERPRETED: Final = "interpreted"
 REFERENCE: Final = "HAProxy"
 
 
 def table(results: Results) -> str:
     """A Markdown table; the ratio column is ours to HAProxy's, paired within each repeat."""
     lines = [
-        "| measure | no proxy | HAProxy | egressproxy | ratio to HAProxy (95 % interval, pairs) |",
-        "|---|---|---|---|---|",
+        "| measure | no proxy | HAProxy | egressproxy | ratio to HAProxy (95 %, pairs)"
+        " | ratio interpreted |",
+        "|---|---|---|---|---|---|",
     ]
     for measure in MEASURES:
         planes = results.get(measure.title, {})
         cells = [_cell(planes.get(name, [])) for name in ("no proxy", REFERENCE, OURS)]
-        lines.append(
-            f"| {measure.title} ({measure.unit}) | {' | '.join(cells)} | {_ratio(planes)} |"
-        )
+        cells += [_ratio(planes, OURS), _ratio(planes, INTERPRETED)]
+        lines.append(f"| {measure.title} ({measure.unit}) | {' | '.join(cells)} |")
     one = results.get("one at a time", {})
     latency = [_latency(one.get(name, [])) for name in ("no proxy", REFERENCE, OURS)]
-    lines.append(f"| latency of one transaction p50 / p99 (us) | {' | '.join(latency)} | |")
+    lines.append(f"| latency of one transaction p50 / p99 (us) | {' | '.join(latency)} | | |")
     return "\n".join(lines) + "\n"
 
 
@@ -60,8 +61,8 @@ def _latency(found: list[Result]) -> str:
     return f"{p50:,.0f} / {p99:,.0f}"
 
 
-def _ratio(planes: dict[str, list[Result]]) -> str:
-    ours, theirs = planes.get(OURS, []), planes.get(REFERENCE, [])
+def _ratio(planes: dict[str, list[Result]], whose: str) -> str:
+    ours, theirs = planes.get(whose, []), planes.get(REFERENCE, [])
     if not ours or len(ours) != len(theirs):
         return "-"
     return str(paired_ratio([each.value for each in ours], [each.value for each in theirs]))

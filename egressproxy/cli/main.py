@@ -22,8 +22,11 @@ COMMANDS: Final = {
     "catalog": "catalog",
     "check": "check",
     "doctor": "doctor",
+    "down": "down",
     "init": "init",
+    "nft": "nft",
     "policy": "policy",
+    "probe": "probe",
     "run": "run",
     "tags": "tags",
 }

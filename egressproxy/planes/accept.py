@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from egressproxy.kernel.destination import (
     Endpoint,
@@ -57,7 +57,7 @@ class Listener(Watched):
     def __init__(self, sock: socket.socket, plane: Plane, begin: Callable[[Flow], None]) -> None:
         self.fd = sock.fileno()
         self.sock = sock
-        self.accept: Callable[[], tuple[int, tuple[str, int]]] = sock._accept  # type: ignore[attr-defined]  # noqa: SLF001
+        self.accept: Callable[[], tuple[int, tuple[Any, ...]]] = sock._accept  # type: ignore[attr-defined]  # noqa: SLF001
         self.plane = plane
         self.begin = begin
         self.family = sock.family
@@ -138,7 +138,7 @@ class Acceptor:
             error.strerror,
         )
 
-    def _admit(self, listener: Listener, fd: int, peer: tuple[str, int]) -> None:
+    def _admit(self, listener: Listener, fd: int, peer: tuple[Any, ...]) -> None:
         sock = adopt(fd, listener.family)
         address = plain_address(peer[0])
         source = self._limits.admit(address)

@@ -119,6 +119,7 @@ class Flow:
     seconds, the latter as coarse as the engine's ticks.
     """
 
+    __deletable__ = ("client",)  # for mypyc: ``Flows`` breaks the cycle by deleting it
     __slots__ = (
         "alpn",
         "client",

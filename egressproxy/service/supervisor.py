@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from egressproxy.errors import ServiceError
 from egressproxy.observe.counters import Counters, ReloadOutcome
+from egressproxy.planes.build import flow_path
 from egressproxy.planes.limits import FlowLimits
 from egressproxy.service.activation import inherited_listeners
 from egressproxy.service.crew import Crew
@@ -96,7 +97,9 @@ class Supervisor:
             PolicyError: the first policy is bad; every problem of it.
             ServiceError: a listener cannot be had, or the workers do not start.
         """
-        journal().info("starting", version=version("egressproxy"), pid=os.getpid())
+        journal().info(
+            "starting", version=version("egressproxy"), flow_path=flow_path(), pid=os.getpid()
+        )
         raise_file_limit(self.options.settings.max_flows)
         with ExitStack() as stack:
             stack.callback(self.counters.close)

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from watchfiles import Change
 
-STEP_MS: Final = 10
+STEP_MS: Final = 20
 """Quiet for so long: the change is complete."""
 DEBOUNCE_MS: Final = 60
 """A stream of changes is looked at after so long at the latest."""
-RECHECK_S: Final = 0.25
+RECHECK_S: Final = 1.0
 _CLOCK_GRAIN_NS: Final = 20_000_000
 """Change times come from a coarse clock, which lags up to a timer tick behind ``time.time_ns``."""
 _MAX_LINKS: Final = 40  # as the kernel, path_resolution(7)

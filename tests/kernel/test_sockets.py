@@ -116,6 +116,7 @@ def test_a_listener_of_another_is_made_transparent(family: int, address: str) ->
         sockets.adopt(listener, keepalive_s=60, transparent=True)  # it is already
 
 
+@pytest.mark.interpreted
 def test_a_socket_that_cannot_be_made_transparent(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: socket.socket) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")

@@ -115,6 +115,7 @@ class TestLimits:
             sock.close()
         tunnel(world, port, server)
 
+    @pytest.mark.interpreted
     def test_out_of_descriptors_for_the_upstream(
         self, worlds: Worlds, monkeypatch: pytest.MonkeyPatch
     ) -> None:

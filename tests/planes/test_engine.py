@@ -127,6 +127,7 @@ class TestDrain:
         late.close()
 
 
+@pytest.mark.interpreted
 def test_a_defect_costs_one_flow(
     worlds: Worlds, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
