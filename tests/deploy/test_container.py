@@ -25,7 +25,7 @@ SYSCTLS: Final = FOLDER / "host-sysctls.conf"
 
 def service() -> dict[str, Any]:
     document = yaml.safe_load((FOLDER / "compose.yaml").read_text())
-    assert set(document) == {"services", "volumes"}
+    assert set(document) == {"services"}
     (found,) = document["services"].values()
     assert isinstance(found, dict)
     return found
@@ -69,6 +69,15 @@ def test_the_mounted_configuration_is_read_and_names_what_is_mounted() -> None:
         assert str(Path(*values[key]).parent) in mounts
     done = CliRunner().invoke(cli, ["policy", "validate", str(here.parent / "policy.yaml")])
     assert done.exit_code == 0, done.output
+
+
+def test_what_is_written_is_written_where_root_may() -> None:
+    """A named volume would take the image's owner; this root cannot override that."""
+    assert "DAC_OVERRIDE" not in service()["cap_add"]
+    for each in service()["volumes"]:
+        source, target, *mode = each.split(":")
+        assert source[0] in "./", each
+        assert mode == ["ro"] or source == target
 
 
 def test_what_down_puts_back_outlives_the_container() -> None:
