@@ -93,7 +93,8 @@ def take_back(nft: Nft, state: Path = DEFAULT_STATE, *, force: bool = False) -> 
         KernelError: something is still in place; the text says what.
     """
     failures: list[str] = []
-    sysctls = _attempt(lambda: restore_sysctls(state), (), failures, force=force)
+    nothing: tuple[str, ...] = ()
+    sysctls = _attempt(lambda: restore_sysctls(state), nothing, failures, force=force)
     table = _attempt(nft.remove, False, failures, force=force)
     routing = _attempt(remove_routing, False, failures, force=force)
     return Removed(sysctls=sysctls, table=table, routing=routing, failures=tuple(failures))
