@@ -1,0 +1,1 @@
+"""Tries every name of a policy from the gateway itself."""
