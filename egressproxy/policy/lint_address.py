@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from egressproxy.catalog.loader import load_catalog
 from egressproxy.policy.lint_everywhere import is_everywhere
 from egressproxy.policy.lint_finding import Code, Finding, named
 from egressproxy.policy.verdict import Action
@@ -29,6 +30,7 @@ _BY_NAME: Final = {
     PortSpan(Protocol.TCP, 80, 80): "write http: it is judged by name",
     PortSpan(Protocol.UDP, 443, 443): "leave QUIC refused: over TCP https judges the name",
 }
+_ANY: Final = "any address"
 _HINT: Final = "allow names with https where there are any"
 _HINTS: Final = {
     53: "name your DNS servers: aks/custom-dns, or their addresses",
@@ -54,7 +56,7 @@ def _by_address(rule: Rule) -> Iterator[Finding]:
     spans = [span for span in rule.ports if not span.protocol.is_application]
     if what := _wide(rule):
         text = f"{what} on {named(spans)} is allowed by address:"
-        hint = _HINTS.get(spans[0].first, _HINT) if len(spans) == 1 else _HINT
+        hint = _of_the_catalog(rule) or _HINTS.get(spans[0].first, _HINT)
         yield Finding.of(rule, Code.BY_ADDRESS, f"{text} the name is not checked", hint)
     if rule.patterns or rule.lists:
         for span in spans:
@@ -63,9 +65,19 @@ def _by_address(rule: Rule) -> Iterator[Finding]:
                 yield Finding.of(rule, Code.BY_ADDRESS, text, _BY_NAME[span])
 
 
+def _of_the_catalog(rule: Rule) -> str:
+    """The narrower way in which a requirement can be had."""
+    vias = load_catalog().requirement(rule.requirement).vias if rule.requirement else {}
+    if "fqdn" in vias:
+        return "with via: fqdn its names alone are open"
+    if "api-server" in vias and (rule.tags or _wide(rule) == _ANY):
+        return "with via: api-server its own addresses alone are open"
+    return "accept it here where the cluster needs it" if vias else ""
+
+
 def _wide(rule: Rule) -> str:
     if rule.any_destination or is_everywhere(rule.networks):
-        return "any address"
+        return _ANY
     if rule.tags:
         return f"service tag {named(rule.tags)}"
     wide = [net for net in rule.networks if _is_wide(net) or rule.requirement == _TUNNEL]

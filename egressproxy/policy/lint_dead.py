@@ -69,12 +69,19 @@ def _killers(survey: Survey) -> list[_Killer]:
 
 
 def _kills(killer: _Killer, rule: Rule) -> bool:
-    """Whether a port of an application rule is decided by address for all of its clients."""
+    """Whether a port of an application rule is decided by address, for all of its clients.
+
+    Of an allow, for any of its clients: to deny some everything is often meant.
+    """
     if not any(_takes(killer.rule, span) for span in rule.ports):
         return False
-    if killer.clients is None:
+    is_allow = killer.rule.action is Action.ALLOW
+    if killer.clients is None or (rule.sources is None and is_allow):
         return True
-    return rule.sources is not None and AddressSet.of_networks(rule.sources) <= killer.clients
+    if rule.sources is None:
+        return False
+    clients = AddressSet.of_networks(rule.sources)
+    return bool(clients & killer.clients) if is_allow else clients <= killer.clients
 
 
 def _takes(killer: Rule, span: PortSpan) -> bool:
@@ -86,10 +93,10 @@ def _takes(killer: Rule, span: PortSpan) -> bool:
 def _finding(killer: Rule, dead: list[str]) -> Finding:
     ports = named([span for span in killer.ports if span.protocol is Protocol.TCP])
     is_allow = killer.action is Action.ALLOW
-    verb = "allows" if is_allow else "denies"
     text = (
-        f"it {verb} {ports} to any address before a name is asked:"
+        f"it {'allows' if is_allow else 'denies'} {ports} to any address before a name is asked:"
         f" {named(dead)} never count{'s' if len(dead) == 1 else ''} there"
+        f"{'' if killer.sources is None else ' for its clients'}"
     )
     hint = (
         "remove it, and allow names with https; or name the addresses that need it"

@@ -99,6 +99,23 @@ HINTS = {
     "dns": (rule("a", "any", ports="udp:53"), "any address on udp:53", "aks/custom-dns"),
     "time": (rule("a", "any", ports="udp:123"), "any address on udp:123", "ntp.ubuntu.com"),
     "else": (rule("a", "20.9.0.0/16", "20.8.0.0/16", ports="tcp:1-9"), "20.9.0.0/16 and", "https"),
+    "several ports": (rule("a", "any", ports="udp:53 tcp:53"), "on udp:53 and tcp:53", "aks/cus"),
+    "a requirement that has names": (
+        rule(
+            "a",
+            "20.9.0.1",
+            ports="tcp:443",
+            tags=("AzureMonitor",),
+            requirement="aks/azure-monitor",
+        ),
+        "service tag AzureMonitor on tcp:443",
+        "with via: fqdn its names alone are open",
+    ),
+    "a requirement that has addresses": (
+        rule("a", "20.9.0.0/16", ports="tcp:22", tags=("X",), requirement="aks/tunnel"),
+        "service tag X on tcp:22",
+        "with via: api-server its own addresses",
+    ),
     "https": (rule("a", "a.test", ports="tcp:443"), "tcp:443 opens", "write https"),
     "quic": (rule("a", "a.test", ports="udp:443"), "udp:443 opens", "leave QUIC refused"),
     "http": (rule("a", "a.test", ports="tcp:80"), "tcp:80 opens", "write http:"),
@@ -107,7 +124,13 @@ HINTS = {
 
 @pytest.mark.parametrize(("one", "what", "hint"), HINTS.values(), ids=HINTS)
 def test_what_to_write_instead(one: Rule, what: str, hint: str) -> None:
-    (text,) = texts(address_findings, one)
+    (text,) = texts(address_findings, one, cloud="AzureChinaCloud")
     said, _, instead = text.partition(" -> ")
     assert what in said
     assert hint in instead
+
+
+def test_the_narrowest_way_is_to_accept_it() -> None:
+    tunnel = rule("a", "20.9.0.1", ports="udp:1194", requirement="aks/tunnel")
+    (text,) = texts(address_findings, tunnel, cloud="AzureChinaCloud")
+    assert text.endswith(" -> accept it here where the cluster needs it")

@@ -35,6 +35,15 @@ DEAD = {
         rule("n", "any", ports="tcp:443", sources="10.0.0.0/8"),
         rule("w", "x.test", sources="10.1.0.0/16"),
     ),
+    "for some of its clients": (
+        rule("n", "any", ports="tcp:443", sources="10.1.0.0/16"),
+        rule("w", "x.test", sources="10.1.0.0/16 10.2.0.0/16"),
+    ),
+    "for some of all clients": (rule("n", "any", ports="tcp:443", sources="10.1.0.0/16"), WEB),
+    "denied for its clients": (
+        rule("n", "any", ports="tcp:443", sources="10.0.0.0/8", action=DENY),
+        rule("w", "x.test", sources="10.1.0.0/16"),
+    ),
     "for a while": (rule("n", "any", ports="tcp:443", until=TODAY), WEB),
 }
 
@@ -50,9 +59,16 @@ ALIVE = {
     "udp": (rule("n", "any", ports="udp:443"), WEB),
     "some addresses": (rule("n", "20.0.0.0/8", "128.0.0.0/1", ports="tcp:443"), WEB),
     "names": (rule("n", "x.test", ports="tcp:443"), WEB),
-    "other clients": (rule("n", "any", ports="tcp:443", sources="10.1.0.0/16"), WEB),
-    "fewer clients": (
+    "other clients": (
         rule("n", "any", ports="tcp:443", sources="10.1.0.0/16"),
+        rule("w", "x.test", sources="10.2.0.0/16"),
+    ),
+    "some are denied everything": (
+        rule("n", "any", ports="tcp:443", sources="10.1.0.0/16", action=DENY),
+        WEB,
+    ),
+    "some of its clients are denied everything": (
+        rule("n", "any", ports="tcp:443", sources="10.1.0.0/16", action=DENY),
         rule("w", "x.test", sources="10.1.0.0/16 10.2.0.0/16"),
     ),
     "expired": (rule("n", "any", ports="tcp:443", until=YESTERDAY), WEB),
@@ -73,6 +89,9 @@ def test_what_is_dead_is_named() -> None:
         "it allows tcp:443 to any address before a name is asked: w0, w1, w2 and 3 more never"
     )
     assert "allow names with https" in text
+    assert "for its clients" not in text
+    (text,) = texts(dead_findings, rule("n", "any", ports="tcp:443", sources="10.1.0.0/16"), web[0])
+    assert ": w0 never counts there for its clients -> " in text
     (text,) = texts(dead_findings, rule("n", "any", ports="tcp:443", action=DENY), web[0])
     assert "it denies tcp:443 to any address before a name is asked: w0 never counts" in text
     assert text.endswith("-> remove it: what no rule allows is denied")
