@@ -141,7 +141,7 @@ def test_another_file_instead_of_the_policys_own(load: Loader, tmp_path: Path) -
 
 
 def test_the_tag_file_of_a_policy_that_is_wrong_otherwise(problems: Finder, tmp_path: Path) -> None:
-    problems(SQL % "Storge", {"tags.json": TAGS})
+    problems(SQL % "Storagy", {"tags.json": TAGS})
     assert find_tag_file(tmp_path / "policy.yaml") == tmp_path / "tags.json"
     assert find_tag_file(tmp_path) == tmp_path / "tags.json"
 
@@ -163,14 +163,14 @@ PROBLEMS = {
         " hint: did you mean Sql.JapanWest or Sql.JapanEast?",
     ),
     "unknown service": (
-        SQL % "Storge.JapanEast",
+        SQL % "Storagy.JapanEast",
         TAGS,
-        PLACE + "there is no service tag 'Storge.JapanEast', hint: did you mean Storage.JapanEast?",
+        PLACE + "there is no service tag 'Storagy.JapanEast', hint: did you mean Storage.JapanEast?",
     ),
     "unknown service, all regions": (
-        SQL % "Storge.*",
+        SQL % "Storagy.*",
         TAGS,
-        PLACE + "there is no service tag 'Storge.*', hint: did you mean Storage.* or StorageMo",
+        PLACE + "there is no service tag 'Storagy.*', hint: did you mean Storage.* or StorageMo",
     ),
     "unknown, no region": (SQL % "Squl", TAGS, PLACE + "there is no service tag 'Squl', hint: did"),
     "unknown, nothing near": (
