@@ -165,7 +165,8 @@ PROBLEMS = {
     "unknown service": (
         SQL % "Storagy.JapanEast",
         TAGS,
-        PLACE + "there is no service tag 'Storagy.JapanEast', hint: did you mean Storage.JapanEast?",
+        PLACE
+        + "there is no service tag 'Storagy.JapanEast', hint: did you mean Storage.Japan",
     ),
     "unknown service, all regions": (
         SQL % "Storagy.*",
