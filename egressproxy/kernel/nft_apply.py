@@ -79,11 +79,12 @@ class TableState:
 
 @dataclass(frozen=True, slots=True)
 class SetChange:
-    """What a set loses, and what it has for so many seconds from now."""
+    """What a set loses, and what it has for so many seconds from now; ``flush`` is all else."""
 
     name: str
     add: tuple[tuple[str, int], ...] = ()
     remove: tuple[str, ...] = ()
+    flush: bool = False
 
 
 class Nft:
@@ -276,6 +277,8 @@ def _set(body: Any, *, elements: bool) -> SetState:
 
 
 def _change(change: SetChange) -> Iterator[str]:
+    if change.flush:
+        yield f"flush set {_NAMED} {_set_name(change.name)}\n"
     yield from _delete_if_there(change.name, list(dict.fromkeys(map(_address, change.remove))))
     found = {_address(text): _timeout_s(seconds) for text, seconds in change.add}
     # Adding what is there leaves its time as it was (before Linux 6.13), and deleting what is not
@@ -292,11 +295,16 @@ def _delete_if_there(name: str, addresses: list[str]) -> Iterator[str]:
 
 def _statements(verb: str, name: str, elements: list[str]) -> Iterator[str]:
     """``add element …`` or ``delete element …``, some hundred elements a line."""
-    if not _SET_NAME.fullmatch(name):
-        raise KernelError(f"{name!r} is not a set's name")
+    checked = _set_name(name)
     remaining = iter(elements)
     while some := list(islice(remaining, _ELEMENTS_A_LINE)):
-        yield f"{verb} element {_NAMED} {name} {{ {', '.join(some)} }}\n"
+        yield f"{verb} element {_NAMED} {checked} {{ {', '.join(some)} }}\n"
+
+
+def _set_name(text: str) -> str:
+    if not _SET_NAME.fullmatch(text):
+        raise KernelError(f"{text!r} is not a set's name")
+    return text
 
 
 def _address(text: str) -> str:

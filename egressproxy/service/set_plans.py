@@ -60,17 +60,27 @@ class WantedName:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one set is to be given and to lose; ``add`` says when each address runs out."""
+    """What one set is to be given and to lose; ``add`` says when each address runs out.
+
+    ``replaces`` is the first change of a set, which may have elements of a service before us: of
+    another policy, past another guard.
+    """
 
     name: DnsName
     set_name: str
     add: Mapping[str, float]
-    remove: tuple[str, ...]
+    remove: tuple[str, ...] = ()
+    replaces: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is to be done."""
+        return not (self.add or self.remove or self.replaces)
 
     def change(self, now: float) -> SetChange:
         """The same for nft, in seconds from now."""
         timeouts = tuple((address, ceil(end - now)) for address, end in self.add.items())
-        return SetChange(self.set_name, timeouts, self.remove)
+        return SetChange(self.set_name, timeouts, self.remove, flush=self.replaces)
 
 
 class SetPlans:
@@ -95,7 +105,8 @@ class SetPlans:
         self._counters = counters
         self._clock = clock
         self._table = 0  # counts the tables: what an older one was given is not in this one
-        self._held: dict[str, dict[str, float]] = {}  # when the elements of a set run out
+        # When the elements of a set run out; one that is not here has what nobody knows.
+        self._held: dict[str, dict[str, float]] = {}
         self._refused: dict[DnsName, frozenset[str]] = {}
         self._broken: set[str] = set()
 
@@ -124,7 +135,7 @@ class SetPlans:
     def of(self, names: Iterable[WantedName], guard: Guard) -> list[Plan]:
         """What is to be done for these names; nothing where the kernel has what it should."""
         plans = [plan for wanted in names for plan in self._plans(wanted, guard)]
-        return [plan for plan in plans if plan.add or plan.remove]
+        return [plan for plan in plans if not plan.is_empty]
 
     def done(self, plans: Iterable[Plan], table: int, failed: Mapping[str, KernelError]) -> None:
         """What became of plans for the table of that number; ``failed`` is by set."""
@@ -134,35 +145,46 @@ class SetPlans:
                 self._failed(plan, error)
             elif table == self._table:
                 self._broken.discard(plan.set_name)
-                held = self._held.setdefault(plan.set_name, {})
-                held |= plan.add
+                held = {} if plan.replaces else dict(self._held.get(plan.set_name, {}))
+                held.update(plan.add)
                 for address in plan.remove:
                     held.pop(address, None)
+                self._held[plan.set_name] = held
 
-    def _plans(self, wanted: WantedName, guard: Guard) -> tuple[Plan, Plan]:
+    def _plans(self, wanted: WantedName, guard: Guard) -> tuple[Plan, ...]:
         entries = self._book.entries_of(wanted.name)
-        refused = frozenset(e.address for e in entries if wanted.refuses(guard, e.address))
-        self._note_refused(wanted.name, refused)
         v4, v6 = self._sets_of(wanted.name)
-        permitted = [entry for entry in entries if entry.address not in refused]
-        return (
-            self._plan(wanted, v4, [e for e in permitted if ":" not in e.address], guard),
-            self._plan(wanted, v6, [e for e in permitted if ":" in e.address], guard),
+        known = {e.address for e in entries} | {*self._held.get(v4, ()), *self._held.get(v6, ())}
+        refused = frozenset(address for address in known if wanted.refuses(guard, address))
+        self._note_refused(wanted.name, refused)
+        of_family = (
+            (v4, [entry for entry in entries if ":" not in entry.address]),
+            (v6, [entry for entry in entries if ":" in entry.address]),
+        )
+        # Without an answer of a family its set keeps what a service before us was answered.
+        return tuple(
+            self._plan(wanted.name, set_name, found, refused)
+            for set_name, found in of_family
+            if found or set_name in self._held
         )
 
-    def _plan(self, wanted: WantedName, set_name: str, entries: list[Entry], guard: Guard) -> Plan:
+    def _plan(
+        self, name: DnsName, set_name: str, entries: list[Entry], refused: frozenset[str]
+    ) -> Plan:
         now = self._clock()
-        held = {a: end for a, end in self._held.get(set_name, {}).items() if end > now}
-        self._held[set_name] = held
+        known = self._held.get(set_name)
+        held = {a: end for a, end in (known or {}).items() if end > now}
+        if known is not None:
+            self._held[set_name] = held
         slack_s = self._book.grace_s * _RENEWED
         add = {}
         for entry in entries:
             end = held.get(entry.address, now)
             enough = entry.expires_at - (_SAME_S if end < now + slack_s else slack_s)
-            if end < enough:
+            if end < enough and entry.address not in refused:
                 add[entry.address] = entry.expires_at
-        remove = tuple(address for address in held if wanted.refuses(guard, address))
-        return Plan(wanted.name, set_name, add, remove)
+        remove = tuple(address for address in held if address in refused)
+        return Plan(name, set_name, add, remove, replaces=known is None)
 
     def _note_refused(self, name: DnsName, refused: frozenset[str]) -> None:
         new = refused - self._refused.get(name, frozenset())

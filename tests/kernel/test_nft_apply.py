@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egressproxy.errors import KernelError
-from egressproxy.kernel.nft_apply import Counter, Nft, SetState, TableState, read_listing
+from egressproxy.kernel.nft_apply import (
+    Counter,
+    Nft,
+    SetChange,
+    SetState,
+    TableState,
+    read_listing,
+)
 from lab.namespaces import namespaces
 
 if TYPE_CHECKING:
@@ -344,6 +351,19 @@ def test_elements_are_put_in_kept_longer_and_taken_out(hub: Namespace) -> None:
     with pytest.raises(KernelError):
         nft.add_elements("n4_a", [("192.0.2.9", 5), ("2001:db8::1", 5)])
     assert elements(hub) == {"192.0.2.1": 5000, "192.0.2.2": 20}
+
+
+@pytest.mark.netns
+def test_a_set_is_replaced_and_several_change_together(hub: Namespace) -> None:
+    nft = Nft()
+    nft.apply(TABLE)
+    nft.add_elements("n4_a", [("192.0.2.1", 600), ("192.0.2.2", 600)])
+    nft.change_elements([SetChange("n4_a", add=(("192.0.2.2", 60), ("192.0.2.3", 60)), flush=True)])
+    assert elements(hub) == {"192.0.2.2": 60, "192.0.2.3": 60}
+    with pytest.raises(KernelError, match="zz"):
+        nft.change_elements([SetChange("n4_a", flush=True), SetChange("zz", flush=True)])
+    assert elements(hub) == {"192.0.2.2": 60, "192.0.2.3": 60}
+    nft.change_elements([])
 
 
 @pytest.mark.netns

@@ -72,6 +72,8 @@ class Kernel:
             raise KernelError("No such file or directory", code=self.code)
         for change in changes:
             held = self.sets.setdefault(change.name, {})
+            if change.flush:
+                held.clear()
             for address in change.remove:
                 held.pop(address, None)
             held |= dict(change.add)
@@ -431,6 +433,8 @@ async def test_names_of_a_policy_open_the_kernel_s_table(
                 counters=counters.supervisor(),
             )
             async with sets:
+                left = [SetChange(name_sets(NTP)[0], add=(("20.1.2.3", 600),))]
+                await asyncio.to_thread(inside.change_elements, left)  # by a service before
                 sets.want(wanted_names(made, kernel))
                 assert await sets.settled(10)
                 assert await asyncio.to_thread(inside.elements, NTP) == dict.fromkeys(

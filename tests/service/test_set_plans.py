@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NTP = DnsName("ntp.ubuntu.com")
 WANTED = WantedName(NTP)
 V4, V6 = name_sets(NTP)
-ONE, TWO = "185.125.190.56", "185.125.190.57"
+ONE, TWO, SIX, PRIVATE = "185.125.190.56", "185.125.190.57", "2620:2d:4000:1::3f", "10.50.0.9"
 GRACE_S, TTL_S = 900.0, 60.0
 GUARD = Guard()
 
@@ -60,13 +60,25 @@ def world() -> Iterator[World]:
 
 def test_once_and_then_when_a_third_of_the_grace_is_missing(world: World) -> None:
     world.book.learn(NTP, (ONE,), TTL_S)
-    assert world.carry_out() == [SetChange(V4, ((ONE, 960),))]
+    assert world.carry_out() == [SetChange(V4, ((ONE, 960),), flush=True)]
     assert world.carry_out() == []
     world.now += 299
     world.book.learn(NTP, (ONE,), TTL_S)
     assert world.carry_out() == []
     world.now += 2
     world.book.learn(NTP, (ONE,), TTL_S)
+    assert world.carry_out() == [SetChange(V4, ((ONE, 960),))]
+
+
+def test_what_a_service_before_left_goes_with_the_first_answer_of_the_family(
+    world: World,
+) -> None:
+    assert world.carry_out() == [], "until then it is all there is"
+    world.book.learn(NTP, (PRIVATE,), TTL_S)
+    assert world.carry_out() == [SetChange(V4, flush=True)]
+    world.book.learn(NTP, (SIX,), TTL_S)
+    assert world.carry_out() == [SetChange(V6, ((SIX, 960),), flush=True)]
+    world.book.learn(NTP, (ONE, PRIVATE), TTL_S)
     assert world.carry_out() == [SetChange(V4, ((ONE, 960),))]
 
 
@@ -111,6 +123,17 @@ def test_what_may_no_longer_be_there_is_taken_out(world: World) -> None:
     assert world.refused == 1
     world.plans.of([WANTED], Guard([ONE]))
     assert world.refused == 1
+
+
+def test_also_what_the_book_has_forgotten_is_taken_out(world: World) -> None:
+    world.book = AddressBook(grace_s=GRACE_S, entries=1, clock=lambda: world.now)
+    world.plans = SetPlans(world.book, name_sets, world, lambda: world.now)
+    world.book.learn(NTP, (ONE,), TTL_S)
+    world.carry_out()
+    world.book.learn(DnsName("other.example"), (TWO,), TTL_S)
+    assert world.book.addresses_of(NTP) == ()
+    (plan,) = world.plans.of([WANTED], Guard([ONE]))
+    assert plan.remove == (ONE,)
 
 
 STEPS = st.lists(
