@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from egressproxy.policy.verdict import Flow, Verdict
 
 MAX_NEAR_MISSES: Final = 6
+_MAX_TAGS: Final = 3
 _ORDER: Final = {kind: place for place, kind in enumerate(Kind)}
 
 
@@ -53,7 +54,15 @@ def mention(rule: Rule, flow: Flow) -> str:
     if rule.any_destination:
         return "any address"
     address = _address(flow.dst or "")
-    return next((str(net) for net in rule.networks if address and address in net), "")
+    found = next((str(net) for net in rule.networks if address and address in net), "")
+    return f"{found} ({_tags(rule)})" if found and rule.tags else found
+
+
+def _tags(rule: Rule) -> str:
+    """The rule's tags: a range that was joined is not in Microsoft's file as it is here."""
+    more = len(rule.tags) - _MAX_TAGS
+    shown = ", ".join(rule.tags[:_MAX_TAGS]) + (f" and {more} more" if more > 0 else "")
+    return f"its service tag: {shown}" if len(rule.tags) == 1 else f"its service tags: {shown}"
 
 
 def mention_of_name(rule: Rule, name: DnsName) -> str:

@@ -210,3 +210,17 @@ def test_a_trial_shadows_nothing() -> None:
 
 def test_the_same_letters_are_not_the_same_spelling() -> None:
     assert ask(flow("abcdefghijkl.test"), policy(rule("r", "lkjihgfedcba.test"))).near_misses == ()
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        (("Sql",), "20.1.0.0/16 (its service tag: Sql)"),
+        (("Sql", "Storage.*"), "20.1.0.0/16 (its service tags: Sql, Storage.*)"),
+        (("A", "B", "C", "D", "E"), "20.1.0.0/16 (its service tags: A, B, C and 2 more)"),
+    ],
+)
+def test_a_range_of_a_service_tag_is_named_with_it(tags: tuple[str, ...], expected: str) -> None:
+    found = policy(rule("a", "20.1.0.0/16", "20.3.0.0/16", ports="tcp:443", tags=tags))
+    asked = flow(None, 443, TCP, dst="20.1.2.3")
+    assert ask(asked, found).mentioned_as == expected
