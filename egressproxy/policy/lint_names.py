@@ -111,7 +111,7 @@ def _of_pattern(rule: Rule, pattern: Pattern, survey: Survey) -> Finding | None:
         return Finding.of(rule, Code.ALL_API_SERVERS, text, hint)
     if _is_everybodys(pattern):
         text = f"{pattern} is everybody's: any customer can have a name there"
-        return Finding.of(rule, Code.MULTI_TENANT, text, "list the names that you use")
+        return Finding.of(rule, Code.MULTI_TENANT, text, _narrower(rule))
     if not pattern.prefix and suffix in _ABOVE:
         text = f"{pattern} covers {_ABOVE[suffix]} too, where any customer can have a name"
         return Finding.of(rule, Code.OVER_WIDE, text, "list the names that you use")
@@ -120,6 +120,14 @@ def _of_pattern(rule: Rule, pattern: Pattern, survey: Survey) -> Finding | None:
         text = f"{pattern} does not cover {suffix}"
         return Finding.of(rule, Code.MISSING_APEX, text, f"add {suffix} if it is meant")
     return None
+
+
+def _narrower(rule: Rule) -> str:
+    if rule.requirement is None:
+        return "list the names that you use"
+    if rule.requirement == _REGISTRY:
+        return "data_endpoint: dedicated (Premium) avoids it: see dedicated-switch first"
+    return "write rules for your own names instead, or accept it here"
 
 
 def _is_everybodys(pattern: Pattern) -> bool:

@@ -80,6 +80,19 @@ def test_what_lies_below_is_named() -> None:
     assert "blob.core.usgovcloudapi.net too, where any customer" in text
 
 
+HINTS = {
+    None: "list the names that you use",
+    "acr": "data_endpoint: dedicated (Premium) avoids it: see dedicated-switch first",
+    "aks/key-vault": "write rules for your own names instead, or accept it here",
+}
+
+
+@pytest.mark.parametrize(("requirement", "hint"), HINTS.items())
+def test_what_is_narrower(requirement: str | None, hint: str) -> None:
+    wild = rule("a", "*.blob.core.windows.net", requirement=requirement)
+    assert texts(name_findings, wild)[0].endswith(f" -> {hint}")
+
+
 def test_a_list_is_one_finding_whatever_it_has() -> None:
     names = name_list("*.github.io", "*.azurewebsites.net", "*.r2.dev", "*.windows.net", "a.test")
     found = texts(name_findings, rule("a", lists=(names,)), rule("b", lists=(names,)))
