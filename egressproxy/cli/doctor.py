@@ -19,7 +19,14 @@ from egressproxy.doctor.finding import Level, fail, ok
 from egressproxy.doctor.machine import Machine
 from egressproxy.doctor.plan import Plan
 from egressproxy.errors import PolicyError, ServiceError
+from egressproxy.planes.context import ListenerKind
 from egressproxy.policy.load import load_policy
+from egressproxy.service.configuration import Problems, Sources, read_config
+from egressproxy.service.firewall_configuration import (
+    FIREWALL_NAMES,
+    ListenerPorts,
+    read_firewall,
+)
 from egressproxy.service.options import (
     DNS_PORT,
     Endpoint,
@@ -102,10 +109,20 @@ def _read(config: Path | None, options: dict[str, tuple[str, ...]]) -> tuple[Pla
 
 
 def _configured(config: Path, options: dict[str, tuple[str, ...]]) -> tuple[Plan, Path]:
-    from egressproxy.cli.run import read_options  # with all that the service needs
+    from egressproxy.cli.run import NAMES, read_options  # with all that the service needs
 
-    order, admin = read_options(config, options, os.environ)
+    order, admin = read_options(config, options, os.environ, also=FIREWALL_NAMES)
     place = admin.place if admin else None
+    ports = {str(each.kind): each.endpoint.port for each in order.listeners}
+    problems = Problems()
+    firewall = read_firewall(
+        Sources({}, os.environ, read_config(config, NAMES | FIREWALL_NAMES)),
+        problems,
+        ListenerPorts(
+            redirect=ports.get(ListenerKind.REDIRECT, 0), tproxy=ports.get(ListenerKind.TPROXY, 0)
+        ),
+    )
+    problems.raise_all()
     plan = Plan(
         settings=order.settings,
         listeners=order.listeners,
@@ -113,6 +130,7 @@ def _configured(config: Path, options: dict[str, tuple[str, ...]]) -> tuple[Plan
         servers=order.servers,
         overrides=order.overrides,
         mark=order.mark,
+        firewall=firewall,
     )
     return plan, order.policy
 

@@ -117,9 +117,19 @@ def command(config: Path | None, **given: Any) -> None:
 
 
 def read_options(
-    config: Path | None, given: Mapping[str, Any], environment: Mapping[str, str]
+    config: Path | None,
+    given: Mapping[str, Any],
+    environment: Mapping[str, str],
+    *,
+    also: frozenset[str] = frozenset(),
 ) -> tuple[RunOptions, AdminOptions | None]:
     """The whole order from all its sources.
+
+    Args:
+        config: the file, if any.
+        given: what stood on the command line, by option.
+        environment: that of the process.
+        also: keys of the file that somebody else reads (the firewall's).
 
     Raises:
         ServiceError: every problem at once.
@@ -127,7 +137,9 @@ def read_options(
     problems = Problems()
     flags = {name: _texts(value) for name, value in given.items() if value}
     nothing: dict[str, tuple[str, ...]] = {}
-    file = problems.gather(lambda: read_config(config, NAMES), nothing) if config else nothing
+    file = (
+        problems.gather(lambda: read_config(config, NAMES | also), nothing) if config else nothing
+    )
     reader = _Reader(Sources(flags, environment, file), problems)
     token = reader.one(
         "admin_token_file", "", lambda text: read_token(Path(text)) if text else "", ""

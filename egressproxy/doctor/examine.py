@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
+from egressproxy.doctor.access import check_access
 from egressproxy.doctor.clock import check_clock, read_clock
 from egressproxy.doctor.forwarding import check_forwarding
 from egressproxy.doctor.links import check_ipv6, check_mtu
@@ -43,6 +45,7 @@ def examine_machine(machine: Machine, plan: Plan) -> Iterator[Finding]:
         yield from check_rules(machine, rules)
         yield from check_forwarding(machine, in_force=rules.is_there)
         yield from check_conntrack(machine, plan)
+        yield from check_access(plan, os.environ.get("SSH_CONNECTION", ""))
     yield from check_ports(machine, plan)
     yield from check_source_ports(machine, plan)
     yield from check_files(machine, plan)

@@ -11,6 +11,7 @@ from egressproxy.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from egressproxy.kernel.firewall_options import FirewallOptions
     from egressproxy.names import DnsName
     from egressproxy.policy.rules import Policy
     from egressproxy.service.options import Endpoint, Listener
@@ -32,3 +33,5 @@ class Plan:
     policy: Policy | None = None
     mark: int = DEFAULT_MARK
     is_firewall: bool = True
+    firewall: FirewallOptions | None = None
+    """Of the configuration; ``None`` where there is none."""

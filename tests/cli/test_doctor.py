@@ -87,6 +87,7 @@ def test_a_configuration(seen: dict[str, Any], tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(
         f"policy: {tmp_path}/policy.yaml\nredirect: [':15001']\nmax_flows: 7\ndns: [10.0.0.10]\n"
+        "management: [10.0.9.0/24]\nclients: [10.240.0.0/16]\n"
     )
     result = run("--config", str(config), "--dns", "10.9.9.9", "--proxy-only")
     assert result.output.startswith(f"ok    configuration  {config}\nok    policy")
@@ -97,6 +98,9 @@ def test_a_configuration(seen: dict[str, Any], tmp_path: Path) -> None:
     assert [str(server) for server in plan.servers] == ["10.9.9.9:53"]
     assert plan.policy is not None
     assert not plan.is_firewall
+    assert plan.firewall is not None
+    assert [str(network) for network in plan.firewall.management] == ["10.0.9.0/24"]
+    assert plan.firewall.redirect_port == 15001
 
 
 def test_what_is_wrong_is_a_finding_and_the_rest_is_checked(
@@ -109,6 +113,8 @@ def test_what_is_wrong_is_a_finding_and_the_rest_is_checked(
     assert "fail  configuration" in result.output
     assert "max_flows?" in result.output
     assert "ok    nft" in result.output
+    config.write_text(f"policy: {policy}\nredirect: [':15001']\nsnat: perhaps\n")
+    assert "'perhaps'" in run("--config", str(config), "--offline").output
     policy.write_text("version: 1\ncloud: AzureClod\nrules: 5\n")
     result = run("--policy", str(policy), "--offline")
     assert result.exit_code == 1
