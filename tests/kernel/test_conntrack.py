@@ -26,7 +26,17 @@ from egressproxy.kernel.conntrack import (
 )
 from egressproxy.kernel.marks import FORWARDED
 from egressproxy.kernel.netlink import Netlink, attribute, nested
-from tests.kernel.one_nic import CLIENT, HUB, HUB_OUTSIDE, SERVER, OneNic, one_nic, tcp, udp
+from tests.kernel.one_nic import (
+    CLIENT,
+    HUB,
+    HUB_OUTSIDE,
+    SERVER,
+    OneNic,
+    one_nic,
+    ping,
+    tcp,
+    udp,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -233,30 +243,13 @@ def test_a_deleted_connection_is_dead(net: OneNic, conntrack: Conntrack, version
             accepted.recv(100)
 
 
-def ping(net: OneNic, version: int) -> None:
-    """Send one echo request, with its checksum where the kernel puts in none."""
-    protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
-    request = b"\x08\x00\xb0\xed\x47\x11\x00\x01" if version == 4 else b"\x80\0\0\0\x47\x11\0\1"
-    with net.client.entered():
-        family = socket.AF_INET if version == 4 else socket.AF_INET6
-        sock = socket.socket(family, socket.SOCK_RAW, protocol)
-    with sock:
-        sock.settimeout(5)
-        sock.sendto(request, (SERVER[version], 0))
-        answer = b"\0" if version == 4 else b"\x81"
-        while True:  # IPv6: also what neighbours say
-            data = sock.recv(200)
-            if data[20 if version == 4 else 0 :][:1] == answer:
-                return
-
-
 @pytest.mark.netns
 def test_all_entries_are_listed_with_nat_and_icmp(net: OneNic, conntrack: Conntrack) -> None:
     with udp(net.client, CLIENT[4]) as client, udp(net.hub, "0.0.0.0", 5354) as hub:
         client.sendto(b"x", (SERVER[4], 5353))
         hub.recv(100)
-    ping(net, 4)
-    ping(net, 6)
+    ping(net.client, SERVER[4])
+    ping(net.client, SERVER[6])
     entries = list(conntrack.entries())
     (redirected,) = [entry for entry in entries if entry.dport == 5353]
     assert redirected.status & IPS_DST_NAT
