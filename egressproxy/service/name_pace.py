@@ -1,4 +1,4 @@
-"""``NamePace``: asks for each wanted name again when its answer ends, a few at a time.
+"""``Pace``: asks for each wanted name again when its answer ends, a few at a time.
 
 Answers go into the address book. A name that fails is asked for again later and later, keeps what
 the book has of it for the grace, and is logged once, as is its return.
@@ -41,7 +41,7 @@ class PaceCounters(Protocol):
         ...
 
 
-class NamePace:
+class Pace:
     """When to ask for what.
 
     Args:

@@ -1,6 +1,6 @@
 """``NameSets``: keeps the kernel's sets of the policy's names filled, at the pace of their TTLs.
 
-Every exact name of a tcp or udp rule is resolved by our own resolver (``NamePace``); the answers go
+Every exact name of a tcp or udp rule is resolved by our own resolver (``Pace``); the answers go
 into the address book, and from there, past the address guard, into the name's sets, with a timeout
 of TTL and grace. Who else feeds the book (a DNS proxy) fills the sets too: it calls ``flush``
 before it answers its client.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from egressproxy.errors import KernelError
 from egressproxy.policy.verdict import Action
-from egressproxy.service.name_pace import NamePace, PaceCounters
+from egressproxy.service.name_pace import Pace, PaceCounters
 from egressproxy.service.set_plans import Plan, PlanCounters, SetPlans, WantedName
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class NameSets:
         self._elements = elements
         self._counters = counters
         self._clock = clock
-        self._pace = NamePace(resolver, book, counters, self._answered)
+        self._pace = Pace(resolver, book, counters, self._answered)
         self._plans = SetPlans(book, sets_of, counters, clock)
         self._wanted: dict[DnsName, WantedName] = {}
         self._dirty: dict[DnsName, None] = {}  # to be compared with the book as a whole

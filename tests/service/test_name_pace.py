@@ -16,7 +16,7 @@ from egressproxy.resolve.address_book import AddressBook
 from egressproxy.resolve.cache import Answer, Failure
 from egressproxy.service import name_pace
 from egressproxy.service.journal import configure_journal
-from egressproxy.service.name_pace import NamePace
+from egressproxy.service.name_pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,7 +76,7 @@ class World:
         self.answered: list[DnsName] = []
         self.loop: asyncio.AbstractEventLoop
         self.jitter = 0.0
-        self.pace: NamePace
+        self.pace: Pace
 
     def unresolved_names(self, names: int) -> None:
         self.unresolved.append(names)
@@ -86,7 +86,7 @@ class World:
 
         async def main() -> None:
             self.loop = asyncio.get_running_loop()
-            self.pace = NamePace(
+            self.pace = Pace(
                 self.resolver,  # type: ignore[arg-type]  # as much of one as is used
                 self.book,
                 self,
