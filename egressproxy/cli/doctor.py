@@ -103,7 +103,8 @@ def _read(config: Path | None, options: dict[str, tuple[str, ...]]) -> tuple[Pla
         plan, policy = _configured(config, options)
     except ServiceError as error:
         why = "the service does not start with it"
-        return Plan(), [fail("configuration", str(error), why, f"$EDITOR {config}")]
+        seen = "; ".join(line.strip() for line in str(error).splitlines()).replace(":;", ":")
+        return Plan(), [fail("configuration", seen, why, f"$EDITOR {config}")]
     plan, findings = _with_policy(plan, policy)
     return plan, [ok("configuration", str(config)), *findings]
 

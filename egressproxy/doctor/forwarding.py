@@ -58,8 +58,8 @@ def _as_wanted(machine: Machine, forwards: list[str]) -> Iterator[Finding]:
     yield fail(
         "forwarding",
         seen + (f" and {more} more" if more > 0 else ""),
-        "somebody has changed what `egressproxy up` had set",
-        "sysctl -w " + " ".join(f"{name}={wanted}" for name, wanted, _ in names[:_MAX_SHOWN]),
+        "our table is in the kernel, and the machine is not as `egressproxy up` leaves it",
+        f"sysctl -w {names[0][0]}={names[0][1]} …   # or systemctl restart egressproxy: it sets all",
     )
 
 

@@ -112,7 +112,7 @@ def _guard(rules: KernelRules) -> Iterator[Finding]:
         return
     if not rules.routing.guard:
         why = "packets are forwarded unjudged if somebody flushes the table"
-        yield warn("routing guard", "not in place", why, f"{_UP}   # ip rule shows it")
+        yield fail("routing guard", "not in place", why, f"{_UP}   # ip rule shows it")
     elif rules.routing.ahead:
         why = "it routes packets before the guard sees them"
         yield warn("routing guard", f"ahead of it: {rules.routing.ahead[0]}", why, "ip rule del …")

@@ -111,6 +111,7 @@ def test_what_is_wrong_is_a_finding_and_the_rest_is_checked(
     result = run("--config", str(config), "--offline")
     assert result.exit_code == 1
     assert "fail  configuration" in result.output
+    assert "3 options are wrong: " in result.output
     assert "max_flows?" in result.output
     assert "ok    nft" in result.output
     config.write_text(f"policy: {policy}\nredirect: [':15001']\nsnat: perhaps\n")

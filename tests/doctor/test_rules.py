@@ -44,7 +44,7 @@ OURS = chain("inet", "egressproxy", "forward", hook="forward", policy="drop")
         ),
         (
             KernelRules(is_there=True, version="1.0.6", routing=RoutingState()),
-            {TABLE: "ok", "routing guard": "warn", "kernel modules": "ok"},
+            {TABLE: "ok", "routing guard": "fail", "kernel modules": "ok"},
         ),
         (
             KernelRules(is_there=True, routing=RoutingState(guard=True, ahead=("from all",))),
