@@ -99,7 +99,10 @@ class Nflog:
         copy_bytes: int = COPY_BYTES,
         receive_buffer: int = _RECEIVE_BUFFER,
     ) -> None:
-        self._begin(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER))
+        try:
+            self._begin(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER))
+        except OSError as error:
+            raise _cannot_bind(group, error) from error
         try:
             self._socket.bind((0, 0))
             self._enlarge(receive_buffer)
@@ -108,6 +111,9 @@ class Nflog:
         except OSError as error:
             self._socket.close()
             raise _cannot_bind(group, error) from error
+        except KernelError:
+            self._socket.close()
+            raise
 
     def _begin(self, opened: socket.socket) -> None:
         self._socket = opened
@@ -147,7 +153,7 @@ class Nflog:
         while True:
             data = self._receive()
             if data is None:
-                continue
+                raise OSError(errno.EIO, "no acknowledgement")
             for kind, _, _, payload in netlink.messages(data):
                 if kind == _NLMSG_ERROR and len(payload) >= _ERROR.size:
                     (code,) = _ERROR.unpack_from(payload)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import struct
 import time
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from egressproxy.errors import KernelError
 from egressproxy.kernel import netlink
-from egressproxy.kernel.nflog import MAX_PREFIX, LoggedPacket, Nflog, parse_packet
+from egressproxy.kernel.nflog import MAX_PREFIX, LoggedPacket, Nflog, _cannot_bind, parse_packet
 from egressproxy.kernel.packet import ICMP, ICMPV6, TCP, UDP, Packet
 from lab.namespaces import namespaces
 
@@ -115,6 +117,12 @@ class Wire:
         buffers[0][: len(event)] = event
         return len(event), [], self.flags, (self.sender, 0)
 
+    def settimeout(self, seconds: float) -> None:
+        assert seconds > 0
+
+    def send(self, request: bytes) -> None:
+        self.sent = request
+
 
 def reader(*events: bytes | OSError) -> tuple[Nflog, Wire]:
     nflog = Nflog.__new__(Nflog)
@@ -194,6 +202,41 @@ def test_a_datagram_that_was_cut_is_not_read() -> None:
     wire.flags = socket.MSG_TRUNC
     assert nflog.read(8) == []
     assert nflog.tally.malformed == 1
+
+
+ACKNOWLEDGED = netlink.message(2, 0, 1, bytes(20))
+
+
+def test_packets_that_come_before_the_acknowledgement_are_kept() -> None:
+    nflog, wire = reader(numbered(0, 1), ACKNOWLEDGED, numbered(2))
+    nflog._ask(b"bind")
+    assert wire.sent == b"bind"
+    assert [packet.sequence for packet in nflog.read(1)] == [0, 1, 2]
+
+
+def test_a_refusal_has_the_kernel_s_number() -> None:
+    nflog, _ = reader(netlink.message(2, 0, 1, struct.pack("=i", -1) + bytes(16)))
+    with pytest.raises(PermissionError):
+        nflog._ask(b"bind")
+
+
+def test_no_answer_is_an_error_and_no_wait_without_end() -> None:
+    nflog, _ = reader(OSError(12, "no memory"))
+    with pytest.raises(OSError, match="no acknowledgement"):
+        nflog._ask(b"bind")
+
+
+CANNOT = {
+    "capability": (errno.EPERM, "permission", "CAP_NET_ADMIN"),
+    "module": (errno.EOPNOTSUPP, "module", "modprobe nfnetlink_log"),
+}
+
+
+@pytest.mark.parametrize(("number", "code", "fix"), CANNOT.values(), ids=CANNOT)
+def test_what_is_missing_is_named(number: int, code: str, fix: str) -> None:
+    error = _cannot_bind(65000, OSError(number, os.strerror(number)))
+    assert error.code == code
+    assert fix in error.hint
 
 
 # A real kernel
