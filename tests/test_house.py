@@ -111,6 +111,7 @@ _TESTED_IN: Final = {
     "catalog/schema.py": "catalog/test_loader.py",
     "cli/catalog_page.py": "cli/test_catalog.py",
     "cli/explanation_page.py": "cli/test_check.py",
+    "cli/nft_page.py": "cli/test_nft.py",
     "cli/policy_page.py": "cli/test_policy.py",
     "cli/starter.py": "cli/test_init.py",
     "cli/tags_page.py": "cli/test_tags.py",
