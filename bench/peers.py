@@ -149,7 +149,9 @@ def _egressproxy(
         "--resolve",
         f"{ALLOWED}={SERVER}",
     ]
-    argv += ["--log", str(directory / "flows.jsonl"), "--log-allows", "all"]
+    # Not beside the policy, whose folder is watched.
+    (directory / "log").mkdir(exist_ok=True)
+    argv += ["--log", str(directory / "log" / "flows.jsonl"), "--log-allows", "all"]
     argv += ["--max-flows", "100000", "--max-flows-per-source", "100000"]
     with _redirected(network, directory, argv) as pid:
         yield Peer(name, pid)
