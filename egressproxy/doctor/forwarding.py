@@ -59,7 +59,7 @@ def _as_wanted(machine: Machine, forwards: list[str]) -> Iterator[Finding]:
         "forwarding",
         seen + (f" and {more} more" if more > 0 else ""),
         "our table is in the kernel, and the machine is not as `egressproxy up` leaves it",
-        f"sysctl -w {names[0][0]}={names[0][1]} …   # or systemctl restart egressproxy: it sets all",
+        f"sysctl -w {names[0][0]}={names[0][1]}   # systemctl restart egressproxy sets all",
     )
 
 

@@ -95,6 +95,7 @@ def write_state(state: HostState, path: Path = DEFAULT_STATE) -> None:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                _give_to_owner(descriptor, path.parent)
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -136,6 +137,7 @@ def owned(path: Path = DEFAULT_STATE) -> Iterator[None]:
     except OSError as error:
         raise KernelError(f"{lock}: {error.strerror}", hint=_hint(error)) from error
     try:
+        _give_to_owner(descriptor, path.parent)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -149,6 +151,27 @@ def owned(path: Path = DEFAULT_STATE) -> Iterator[None]:
         os.close(descriptor)  # and with it the lock; the file stays, or two could lock two files
 
 
+def _owner(folder: Path) -> int:
+    """Whose the files in it are: root works for the service's own user (``sudo egressproxy down``).
+
+    What such a file can say is bounded (``_state``): values of net.* sysctls, which that user could
+    set himself.
+    """
+    return folder.stat().st_uid if os.geteuid() == 0 else os.geteuid()
+
+
+def _give_to_owner(descriptor: int, folder: Path) -> None:
+    """Let a new file of root's belong to the service's user, who must read it when it starts.
+
+    Raises:
+        OSError: it cannot be given away.
+    """
+    found = os.fstat(descriptor)
+    is_new = found.st_size == 0 and found.st_nlink == 1  # never a file that was linked here
+    if is_new and found.st_uid != _owner(folder):
+        os.fchown(descriptor, _owner(folder), folder.stat().st_gid)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     """The file for reading; nobody else may have written it.
@@ -160,7 +183,8 @@ def _opened(path: Path) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         found = os.fstat(descriptor)
-        if found.st_uid != os.geteuid() or found.st_mode & 0o170022 != 0o100000:
+        is_ours = found.st_uid in (os.geteuid(), _owner(path.parent))
+        if not is_ours or found.st_mode & 0o170022 != 0o100000:
             raise KernelError(
                 f"{path}: not a file that only this user can write",
                 hint="remove it; sysctl --system puts this machine's own settings back",

@@ -198,3 +198,28 @@ def test_there_is_one_owner_until_it_ends(path: Path) -> None:
             pass
         with owned(path):
             pass
+
+
+@pytest.mark.netns
+def test_root_works_for_the_user_whose_folder_it_is(path: Path) -> None:
+    """``sudo egressproxy down``, beside a service that runs as a user of its own."""
+    path.parent.mkdir(mode=0o755)
+    os.chown(path.parent, 65534, 65534)
+    write_state(STATE, path)
+    with owned(path):
+        assert {entry.stat().st_uid for entry in path.parent.iterdir()} == {65534}
+    assert len(list(path.parent.iterdir())) == 2
+    assert read_state(path) == STATE
+    os.chown(path, 12345, 65534)
+    with pytest.raises(KernelError, match="only this user"):
+        read_state(path)
+
+
+@pytest.mark.netns
+def test_root_gives_no_file_away_that_was_linked_there(path: Path, tmp_path: Path) -> None:
+    path.parent.mkdir(mode=0o755)
+    os.chown(path.parent, 65534, 65534)
+    (tmp_path / "precious").touch()
+    path.with_name("state.json.lock").hardlink_to(tmp_path / "precious")
+    with owned(path):
+        assert (tmp_path / "precious").stat().st_uid == 0
