@@ -42,7 +42,8 @@ def examine_machine(machine: Machine, plan: Plan) -> Iterator[Finding]:
     yield from check_privileges(machine, plan)
     if plan.is_firewall:
         rules = read_rules(Nft())
-        yield from check_rules(machine, rules)
+        digest = plan.policy.digest if plan.policy else ""
+        yield from check_rules(machine, rules, digest)
         yield from check_forwarding(machine, in_force=rules.is_there)
         yield from check_conntrack(machine, plan)
         yield from check_access(plan, os.environ.get("SSH_CONNECTION", ""))

@@ -71,8 +71,11 @@ def read_rules(nft: Nft) -> KernelRules:
     )
 
 
-def check_rules(machine: Machine, rules: KernelRules) -> Iterator[Finding]:
-    """The program first: without it there is nothing to ask."""
+def check_rules(machine: Machine, rules: KernelRules, digest: str = "") -> Iterator[Finding]:
+    """The program first: without it there is nothing to ask.
+
+    ``digest`` is that of the policy in the files, empty where none was given.
+    """
     if rules.error is not None:
         what = rules.error.message
         yield fail(
@@ -86,7 +89,7 @@ def check_rules(machine: Machine, rules: KernelRules) -> Iterator[Finding]:
             yield fail(f"nft {feature}", error.message, why, error.hint or "modprobe nf_tables")
     else:
         yield ok("kernel modules", ", ".join(_FEATURES))
-    yield _table(rules)
+    yield _table(rules, digest)
     yield from _guard(rules)
     yield from _others(machine)
 
@@ -100,8 +103,12 @@ def _lacking(nft: Nft) -> Iterator[tuple[str, KernelError]]:
             yield feature, error
 
 
-def _table(rules: KernelRules) -> Finding:
+def _table(rules: KernelRules, digest: str) -> Finding:
     name = f"table {FAMILY} {TABLE}"
+    if rules.is_there and digest and rules.digest and digest != rules.digest:
+        seen = f"in the kernel, policy {rules.digest[:12]}; the files say {digest[:12]}"
+        why = "what was edited last is not in force"
+        return warn(name, seen, why, "systemctl reload egressproxy; journalctl -u egressproxy")
     if rules.is_there:
         return ok(name, f"in the kernel, policy {rules.digest[:12] or 'not named'}")
     return warn(name, "not in the kernel", "nothing is judged by this machine's kernel", _UP)

@@ -62,6 +62,12 @@ def test_rules(rules: KernelRules, expected: dict[str, str], tmp_path: Path) -> 
     assert found == {"nft": "ok", "other firewalls": "ok", **expected}
 
 
+@pytest.mark.parametrize(("digest", "level"), [("", "ok"), ("ab" * 32, "ok"), ("cd" * 32, "warn")])
+def test_the_policy_that_is_in_force(digest: str, level: str, tmp_path: Path) -> None:
+    found = levels(check_rules(machine(tmp_path, {}, listed(OURS)), GOOD, digest))
+    assert found[TABLE] == level
+
+
 def test_without_nft_there_is_nothing_to_ask(tmp_path: Path) -> None:
     error = KernelError("nft: there is no such program", hint="apt install nftables")
     (found,) = check_rules(machine(tmp_path, {}), KernelRules(error=error))
