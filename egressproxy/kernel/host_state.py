@@ -3,6 +3,10 @@
 The file lies on a tmpfs, so it is gone with what it describes when the machine restarts; one of
 another boot counts as none. Under systemd its folder must outlive the service
 (``RuntimeDirectoryPreserve=yes``), or nothing can be put back after it has stopped.
+
+The service need not be root, and a person who looks after it is: what root writes belongs to the
+folder's owner, and root reads what that one wrote. That is no way to root: values are numbers, and
+the sysctls that are put back are those that CAP_NET_ADMIN may set anyway.
 """
 
 from __future__ import annotations
@@ -133,7 +137,7 @@ def owned(path: Path = DEFAULT_STATE) -> Iterator[None]:
     lock = path.with_name(f"{path.name}.lock")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = _opened_lock(lock)
     except OSError as error:
         raise KernelError(f"{lock}: {error.strerror}", hint=_hint(error)) from error
     try:
@@ -192,6 +196,24 @@ def _opened(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _opened_lock(lock: Path) -> int:
+    """The lock's file, made where there is none."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(lock, flags | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(lock, flags)
+    _hand_over(descriptor, lock.parent)
+    return descriptor
+
+
+def _hand_over(descriptor: int, folder: Path) -> None:
+    """Give a file that root has just made to the folder's owner, who has to read it later."""
+    owner = folder.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _state(document: Any) -> HostState:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import struct
+import tempfile
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from egressproxy.errors import KernelError
 from egressproxy.kernel import takeover as module
-from egressproxy.kernel.host_state import HostState, read_state
+from egressproxy.kernel.host_state import HostState, owned, read_state
 from egressproxy.kernel.nft_apply import Nft
 from egressproxy.kernel.routing import ensure_guard, ensure_tproxy
 from egressproxy.kernel.sysctls import ensure_sysctls
@@ -19,7 +25,6 @@ from tests.kernel.test_sysctls import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.netns
 
@@ -138,3 +143,82 @@ def test_where_nft_is_missing_the_guard_stays(net: OneNic, state: Path) -> None:
     assert len(removed.failures) == 1
     assert removed.routing
     assert not removed.table
+
+
+# The service is no root: deploy/systemd gives it CAP_NET_ADMIN alone.
+
+NOBODY: Final = 65534
+_CAP_NET_ADMIN: Final = 12
+_PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 8, 47, 2
+_CAPABILITY_VERSION: Final = 0x20080522
+
+
+def as_service(act: Callable[[], object]) -> None:
+    """Do it in a child that is nobody and has CAP_NET_ADMIN alone."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            _become_nobody()
+            act()
+            code = 0
+        except BaseException:  # noqa: BLE001 - a child of pytest must not go on as pytest
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def _become_nobody() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    os.setgroups([])
+    assert libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0) == 0
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
+    bit = 1 << _CAP_NET_ADMIN
+    assert libc.capset(header, struct.pack("=6I", bit, bit, bit, 0, 0, 0)) == 0
+    raise_ = (_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_NET_ADMIN, 0, 0)
+    assert libc.prctl(*raise_) == 0
+
+
+@pytest.fixture
+def service_state() -> Iterator[Path]:
+    """In a folder of the service's own that it can reach."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        os.chown(folder, NOBODY, NOBODY)
+        yield Path(folder) / "state.json"
+
+
+def test_the_service_needs_no_root_and_root_takes_back(net: OneNic, service_state: Path) -> None:
+    before = (rules(net.hub), snapshot())
+
+    def up() -> None:
+        with owned(service_state):
+            for step in STEPS:
+                step(service_state)
+            assert takeover(Nft(), service_state).is_changed is False
+
+    as_service(up)
+    found = takeover(Nft(), service_state)
+    assert found.is_changed is False
+    assert (found.routing.guard, found.routing.tproxy, found.sysctls) == (True, True, ())
+    assert [net.forwards(version) for version in (4, 6)] == [True, True]
+    with owned(service_state):
+        take_back(Nft(), service_state)
+    assert (rules(net.hub), snapshot()) == before
+
+
+def test_what_root_did_by_hand_the_service_can_read(net: OneNic, service_state: Path) -> None:
+    with owned(service_state):
+        for step in STEPS:
+            step(service_state)
+    assert service_state.stat().st_uid == NOBODY
+
+    def up_and_down() -> None:
+        with owned(service_state):
+            assert ensure_sysctls(service_state) == ()
+            take_back(Nft(), service_state)
+
+    as_service(up_and_down)
+    assert takeover(Nft(), service_state).table is None
