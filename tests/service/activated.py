@@ -47,13 +47,13 @@ class Activated:
             if line.startswith(b"{"):
                 self.events.append(json.loads(line))
 
-    def said(self, event: str) -> bool:
-        """Whether the journal has this event."""
-        return any(line["event"] == event for line in list(self.events))
+    def said(self, event: str) -> int:
+        """How often the journal has this event."""
+        return sum(line["event"] == event for line in list(self.events))
 
-    def wait_for(self, event: str) -> None:
-        """Until the journal has this event."""
-        poll(event, lambda: self.said(event))
+    def wait_for(self, event: str, *, times: int = 1) -> None:
+        """Until the journal has this event so often."""
+        poll(event, lambda: self.said(event) >= times)
 
     def next_sign(self) -> list[str]:
         """The next notification."""
