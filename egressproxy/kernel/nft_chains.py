@@ -151,6 +151,12 @@ def forward_chains(options: FirewallOptions, sets: Sets) -> Iterator[Chain]:
         ),
         "type filter hook forward priority filter; policy drop;",
     )
+    yield Chain(
+        "output",
+        "no word to clients of a nearer way: IPv6 has no send_redirects",
+        ("icmpv6 type nd-redirect drop",),
+        "type filter hook output priority filter; policy accept;",
+    )
     if options.snat is Snat.NEVER:
         return
     private = inside("daddr", PRIVATE, sets) if options.snat is Snat.NON_PRIVATE else ()

@@ -2,8 +2,7 @@
 
 The proxy's listener is reached only by connections that ``nft_chains`` took there; whoever asks for
 its port by itself is dropped like everyone else. Management is asked for before any state: an SSH
-session from before conntrack was there goes on. There is no output chain: what this host sends is
-its own affair.
+session from before conntrack was there goes on. What this host sends is its own affair.
 """
 
 from __future__ import annotations
