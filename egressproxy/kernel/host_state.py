@@ -3,10 +3,6 @@
 The file lies on a tmpfs, so it is gone with what it describes when the machine restarts; one of
 another boot counts as none. Under systemd its folder must outlive the service
 (``RuntimeDirectoryPreserve=yes``), or nothing can be put back after it has stopped.
-
-The service need not be root, and a person who looks after it is: what root writes belongs to the
-folder's owner, and root reads what that one wrote. That is no way to root: values are numbers, and
-the sysctls that are put back are those that CAP_NET_ADMIN may set anyway.
 """
 
 from __future__ import annotations
@@ -99,7 +95,6 @@ def write_state(state: HostState, path: Path = DEFAULT_STATE) -> None:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                _give_to_owner(descriptor, path.parent)
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -137,11 +132,10 @@ def owned(path: Path = DEFAULT_STATE) -> Iterator[None]:
     lock = path.with_name(f"{path.name}.lock")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = _opened_lock(lock)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise KernelError(f"{lock}: {error.strerror}", hint=_hint(error)) from error
     try:
-        _give_to_owner(descriptor, path.parent)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -156,24 +150,8 @@ def owned(path: Path = DEFAULT_STATE) -> Iterator[None]:
 
 
 def _owner(folder: Path) -> int:
-    """Whose the files in it are: root works for the service's own user (``sudo egressproxy down``).
-
-    What such a file can say is bounded (``_state``): values of net.* sysctls, which that user could
-    set himself.
-    """
+    """Whose the files in it are: root works for the service's own user (``sudo egressproxy down``)."""
     return folder.stat().st_uid if os.geteuid() == 0 else os.geteuid()
-
-
-def _give_to_owner(descriptor: int, folder: Path) -> None:
-    """Let a new file of root's belong to the service's user, who must read it when it starts.
-
-    Raises:
-        OSError: it cannot be given away.
-    """
-    found = os.fstat(descriptor)
-    is_new = found.st_size == 0 and found.st_nlink == 1  # never a file that was linked here
-    if is_new and found.st_uid != _owner(folder):
-        os.fchown(descriptor, _owner(folder), folder.stat().st_gid)
 
 
 @contextmanager
@@ -196,24 +174,6 @@ def _opened(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _opened_lock(lock: Path) -> int:
-    """The lock's file, made where there is none."""
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        descriptor = os.open(lock, flags | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return os.open(lock, flags)
-    _hand_over(descriptor, lock.parent)
-    return descriptor
-
-
-def _hand_over(descriptor: int, folder: Path) -> None:
-    """Give a file that root has just made to the folder's owner, who has to read it later."""
-    owner = folder.stat()
-    if os.geteuid() == 0 and owner.st_uid != 0:
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _state(document: Any) -> HostState:

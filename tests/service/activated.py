@@ -53,7 +53,12 @@ class Activated:
 
     def wait_for(self, event: str, *, times: int = 1) -> None:
         """Until the journal has this event so often."""
-        poll(event, lambda: self.said(event) >= times)
+
+        def is_said() -> bool:
+            assert self.process.poll() is None, "".join(self.raw)
+            return self.said(event) >= times
+
+        poll(event, is_said)
 
     def next_sign(self) -> list[str]:
         """The next notification."""
