@@ -155,7 +155,7 @@ def _owner(folder: Path) -> int:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+    """Whose its files are: root works for the service's own user (``sudo egressproxy down``)."""
     """The file for reading; nobody else may have written it.
 
     Raises:
