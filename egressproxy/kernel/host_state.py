@@ -150,12 +150,12 @@ def owned(path: Path = DEFAULT_STATE) -> Iterator[None]:
 
 
 def _owner(folder: Path) -> int:
-    """Whose the files in it are: root works for the service's own user (``sudo egressproxy down``)."""
+    """Whose its files are: root works for the service's own user (``sudo egressproxy down``)."""
     return folder.stat().st_uid if os.geteuid() == 0 else os.geteuid()
 
 
 @contextmanager
-    """Whose its files are: root works for the service's own user (``sudo egressproxy down``)."""
+def _opened(path: Path) -> Iterator[int]:
     """The file for reading; nobody else may have written it.
 
     Raises:
