@@ -95,6 +95,7 @@ def write_state(state: HostState, path: Path = DEFAULT_STATE) -> None:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                _give_to_owner(descriptor, path.parent)
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -136,6 +137,7 @@ def owned(path: Path = DEFAULT_STATE) -> Iterator[None]:
     except OSError as error:
         raise KernelError(f"{lock}: {error.strerror}", hint=_hint(error)) from error
     try:
+        _give_to_owner(descriptor, path.parent)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -150,8 +152,24 @@ def owned(path: Path = DEFAULT_STATE) -> Iterator[None]:
 
 
 def _owner(folder: Path) -> int:
-    """Whose its files are: root works for the service's own user (``sudo egressproxy down``)."""
+    """Whose its files are: root works for the service's user (``sudo egressproxy down``).
+
+    What such a file can say is bounded (``_state``): numbers for sysctls of the network, which that
+    user could set himself.
+    """
     return folder.stat().st_uid if os.geteuid() == 0 else os.geteuid()
+
+
+def _give_to_owner(descriptor: int, folder: Path) -> None:
+    """Let a new file of root's belong to the service's user, who must read it when it starts.
+
+    Raises:
+        OSError: it cannot be given away.
+    """
+    found = os.fstat(descriptor)
+    is_new = found.st_size == 0 and found.st_nlink == 1  # never a file that was linked here
+    if is_new and found.st_uid != _owner(folder):
+        os.fchown(descriptor, _owner(folder), folder.stat().st_gid)
 
 
 @contextmanager
@@ -168,7 +186,7 @@ def _opened(path: Path) -> Iterator[int]:
         is_ours = found.st_uid in (os.geteuid(), _owner(path.parent))
         if not is_ours or found.st_mode & 0o170022 != 0o100000:
             raise KernelError(
-                f"{path}: not a file that only this user can write",
+                f"{path}: not a file that only this service can write",
                 hint="remove it; sysctl --system puts this machine's own settings back",
             )
         yield descriptor
