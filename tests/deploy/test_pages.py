@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 
 from egressproxy.catalog import load_catalog
+from egressproxy.catalog.parameters import PARAMETERS
 from egressproxy.observe.record import FlowRecord, Plane, to_json_line
 from egressproxy.policy.verdict import Action, Reason
 from egressproxy.settings import Settings
@@ -56,7 +57,7 @@ def test_requirements_that_are_named_exist(page: Path) -> None:
 def test_limits_that_are_named_are_settings(page: Path) -> None:
     known = {limit.name for limit in fields(Settings)}
     limits = {s for s in spans(page) if re.fullmatch(r"(?:max|log|dns)_[a-z_]+|[a-z_]+_s", s)}
-    assert limits <= known | up_names()
+    assert limits <= known | up_names() | set(PARAMETERS)
 
 
 def test_reasons_that_are_named_exist() -> None:
