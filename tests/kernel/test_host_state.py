@@ -211,7 +211,7 @@ def test_root_works_for_the_user_whose_folder_it_is(path: Path) -> None:
     assert len(list(path.parent.iterdir())) == 2
     assert read_state(path) == STATE
     os.chown(path, 12345, 65534)
-    with pytest.raises(KernelError, match="only this user"):
+    with pytest.raises(KernelError, match="only this service"):
         read_state(path)
 
 
