@@ -70,14 +70,20 @@ def command() -> None:
     """
 
 
-def _with_options(function: Callable[..., None]) -> Callable[..., None]:
-    """``--config``, ``--policy``, the listeners, and the firewall's own options."""
+def with_firewall_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The kernel firewall's own options, all as the text that was given."""
     for option in reversed(FIREWALL_OPTIONS):
         about = option.about + ("  May be repeated." if option.multiple else "")
         decorate = click.option(
             flag(option.name), metavar=option.metavar, multiple=True, help=about
         )
         function = decorate(function)
+    return function
+
+
+def _with_options(function: Callable[..., None]) -> Callable[..., None]:
+    """``--config``, ``--policy``, the listeners, and the firewall's own options."""
+    function = with_firewall_options(function)
     for name, about in reversed(_LISTENERS):
         decorate = click.option(flag(name), metavar="ADDR:PORT", multiple=True, help=about)
         function = decorate(function)
@@ -134,7 +140,14 @@ def apply(config: Path | None, **given: Any) -> None:
 
 
 @command.command()
-@click.option("--state", type=click.Path(path_type=Path), default=DEFAULT_STATE, show_default=True)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_STATE,
+    show_default=True,
+    envvar="EGRESSPROXY_STATE",
+    help="Where the machine's own settings are kept.",
+)
 def remove(state: Path) -> None:
     """Delete the table; the routing guard stays, so that nothing is forwarded.
 
