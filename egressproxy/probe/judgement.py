@@ -65,9 +65,8 @@ def _failed(check: str, attempt: Attempt) -> Finding:
     where = f"{attempt.address} port {opening.port}"
     match attempt.step:
         case Step.WAIT:
-            return warn(
-                check, "not tried in time", "nothing is known", "--deadline-s, --jobs, or NAME"
-            )
+            fix = "--deadline-s 300 --jobs 64, or name those that matter"
+            return fail(check, "not done in time", "nothing is known of it", fix)
         case Step.RESOLVE:
             why = "clients get resolve_failed: the gateway's DNS has no address for it"
             return fail(

@@ -34,7 +34,7 @@ def made(rule_id: str = "r", protocol: Protocol = Protocol.TLS, **facts: Any) ->
         (made(step=Step.DONE, not_after="Jun 20 12:00:00 2026 GMT"), "warn", "warn", "tell"),
         (made(step=Step.DONE, not_after="Jun 20 12:00:00 2027 GMT"), "ok", "ok", ""),
         (made(step=Step.DONE, not_after="some day"), "ok", "ok", ""),
-        (made(step=Step.WAIT), "warn", "warn", "--deadline-s"),
+        (made(step=Step.WAIT), "fail", "warn", "--deadline-s"),
         (made(step=Step.RESOLVE, error="nxdomain"), "fail", "ok", "dig a.test"),
         (made(step=Step.RESOLVE, error="servfail"), "fail", "warn", "dig a.test"),
         (made(step=Step.GUARD), "fail", "warn", "addresses: [20.1.2.3]"),
