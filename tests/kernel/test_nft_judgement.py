@@ -24,7 +24,7 @@ from egressproxy.policy.networks import NEVER_DIALLED
 from egressproxy.policy.rules import Mode
 from egressproxy.policy.verdict import Reason
 from tests.kernel.frames import Kind, Sent, Wire
-from tests.kernel.one_nic import CLIENT, SERVER, one_nic
+from tests.kernel.one_nic import CLIENT, HUB, SERVER, one_nic
 from tests.policy.building import (
     ALLOW,
     DENY,
@@ -58,7 +58,8 @@ OPTIONS: Final = FirewallOptions(redirect_port=15001, snat=Snat.NEVER)
 # The universe: few of everything, so that random rules and packets meet.
 
 CLIENTS: Final = ("10.1.0.1", "10.1.0.9", "192.168.7.7", "fd01::1", "fd01::9", "fd02::1")
-STRANGERS: Final = ("99.0.0.1", "2001:db8:ffff::1")
+STRANGERS: Final = ("99.0.0.1", "2001:db8:ffff::1", *HUB.values())
+"""Addresses that are not served, and the gateway's own, which nobody else may have."""
 SERVERS: Final = (
     *("30.0.0.1", "30.0.0.2", "30.0.1.1", "31.5.5.5", "10.77.0.1"),
     *("2001:db9::1", "2001:db9::2", "2001:db9:1::1", "fd77::1"),
@@ -153,7 +154,7 @@ class Judge:
         self.ports = {port for _, port in self.ruleset.application_ports()}
 
     def __call__(self, sent: Sent) -> Expected:
-        if not any(_is_in(sent.src, network) for network in OPTIONS.clients):
+        if sent.src in STRANGERS:
             known = Outcome.INVALID if sent.kind in (Kind.TCP_ACK, Kind.SCTP) else Outcome.NO_CLIENT
             return Expected(Fate.DROPPED, known)
         if sent.kind in (Kind.TCP_ACK, Kind.SCTP):
