@@ -83,6 +83,8 @@ class Tally:
 class Nflog:
     """The one reader of a log group in this network namespace; needs CAP_NET_ADMIN.
 
+    Binding waits for the kernel, which may have to load a module: construct it in a thread.
+
     Args:
         group: 0 to 65535, as in ``log group N``.
         copy_bytes: of each packet, from its IP header on; a rule's ``snaplen`` can only lessen it.

@@ -6,6 +6,8 @@ import asyncio
 import io
 import json
 import threading
+from contextlib import AsyncExitStack
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,21 +16,26 @@ import structlog
 from egressproxy.errors import KernelError
 from egressproxy.kernel.firewall_options import FirewallOptions
 from egressproxy.kernel.kernel_policy import kernel_policy
+from egressproxy.kernel.nflog import Nflog
 from egressproxy.kernel.nft_apply import Nft, SetChange
 from egressproxy.kernel.nft_names import name_sets
 from egressproxy.kernel.nft_script import table_script
 from egressproxy.names import DnsName
 from egressproxy.observe.counters import Counters, KernelCount, NameCount
+from egressproxy.policy.compile import compile_policy
+from egressproxy.policy.verdict import Reason
 from egressproxy.resolve.address_book import AddressBook
 from egressproxy.resolve.cache import Answer, Failure
 from egressproxy.resolve.guard import Guard
 from egressproxy.resolve.resolver import Resolver
 from egressproxy.service import name_sets as module
 from egressproxy.service.journal import configure_journal
+from egressproxy.service.kernel_denies import KernelDenies
 from egressproxy.service.name_sets import NameSets, wanted_names
 from egressproxy.service.set_plans import WantedName
 from egressproxy.settings import Settings
 from lab.namespaces import namespaces
+from tests.kernel.one_nic import CLIENT, SERVER, one_nic, udp
 from tests.policy.building import NOON, TODAY, YESTERDAY, networks, policy, rule
 from tests.resolve.conftest import DnsServer
 
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from egressproxy.observe.record import FlowRecord
     from lab.namespaces import Namespace
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_blocking")]
@@ -448,3 +456,76 @@ async def test_names_of_a_policy_open_the_kernel_s_table(
     assert book.names_of(PRIVATE) == (LINK,), "the deny log knows its name"
     assert "kept out" in journal.getvalue()
     assert counters.totals().kernel[KernelCount.SET_ERRORS] == 0
+
+
+def nflog_of(namespace: Namespace) -> Nflog:
+    with namespace.entered():
+        return Nflog(FirewallOptions().nflog_group)
+
+
+@pytest.mark.netns
+async def test_a_client_reaches_the_name_once_it_is_resolved_and_is_refused_before(
+    tmp_path: Path, journal: io.StringIO
+) -> None:
+    """Real datagrams: refused and recorded, then there and back, and IPv6 shut by the guard."""
+    made = policy(rule("ntp", "ntp.ubuntu.com", ports="udp:123"))
+    kernel = kernel_policy(made, NOON)
+    ruleset = await asyncio.to_thread(compile_policy, made)
+    records: list[FlowRecord] = []
+    counters = Counters.create(1)
+    book = AddressBook(grace_s=GRACE_S, entries=1000)
+    async with AsyncExitStack() as stack:
+        net = stack.enter_context(one_nic(tmp_path))
+        net.sysctl("net/ipv4/ip_forward", "1")
+        net.sysctl("net/ipv6/conf/all/forwarding", "1")
+        script = table_script(kernel, FirewallOptions())
+        await asyncio.to_thread(net.hub.run, "nft", "-f", "-", stdin=script)
+        nflog = await asyncio.to_thread(nflog_of, net.hub)
+        server = stack.enter_context(udp(net.server, SERVER[4], 123))
+        client = stack.enter_context(udp(net.client, CLIENT[4]))
+        client6 = stack.enter_context(udp(net.client, CLIENT[6]))
+        denies = KernelDenies(
+            nflog,
+            ruleset=lambda: ruleset,
+            guard=Guard,
+            book=book,
+            sink=SimpleNamespace(write=records.append),
+            counters=counters.supervisor(),
+            clients=FirewallOptions().clients,
+        )
+        dns = await stack.enter_async_context(DnsServer())
+        dns.add("ntp.ubuntu.com", "A", SERVER[4], ttl=TTL_S)
+        dns.add("ntp.ubuntu.com", "AAAA", SERVER[6], ttl=TTL_S)
+        resolver = Resolver(Settings(), servers=[dns.address])
+        sets = NameSets(
+            resolver=resolver,
+            book=book,
+            guard=Guard,
+            elements=Inside(net.hub),
+            sets_of=name_sets,
+            counters=counters.supervisor(),
+        )
+
+        async def recorded(count: int) -> None:
+            async with asyncio.timeout(5):
+                while len(records) < count:  # noqa: ASYNC110 - the sink is a list
+                    await asyncio.sleep(0.005)
+
+        async with denies, sets:
+            client.sendto(b"early", (SERVER[4], 123))
+            await recorded(1)
+            sets.want(wanted_names(made, kernel))
+            assert await sets.settled(10)
+            client.sendto(b"time?", (SERVER[4], 123))
+            question, sender = await asyncio.to_thread(server.recvfrom, 100)
+            assert question == b"time?", "what was refused before did not come"
+            server.sendto(b"noon", sender)
+            assert await asyncio.to_thread(client.recv, 100) == b"noon"
+            client6.sendto(b"time?", (SERVER[6], 123))
+            await recorded(2)
+        await resolver.aclose()
+    assert [(r.dst_ip, r.reason, r.rule, r.name) for r in records] == [
+        (SERVER[4], Reason.DEFAULT_DENY, None, None),
+        (SERVER[6], Reason.FORBIDDEN_ADDRESS, "ntp", NTP),
+    ]
+    assert counters.totals().kernel[KernelCount.DISAGREEMENTS] == 0
