@@ -68,8 +68,10 @@ def transition_chains(
     old_rules = rule_lines(old.rules, sets, by_old)
     new_rules = rule_lines(new.rules, sets, by_new)
     both = has("meta", OLD_ALLOWS)
-    audit = (f"{both} {_WOULD_DENY}",) if new.is_audit else ()
     proxied = to_proxy(options, common_ports(old, new))
+    not_yet = proxied_ports(options, new.application_ports)  # audit does not forward these
+    audit = (*(f"{ports} {_DEFAULT_DENY}" for ports in not_yet), f"{both} {_WOULD_DENY}")
+    softened = audit if new.is_audit else ()
     yield Chain("pass_1", _RULES, (*old_rules, "goto old_unmatched"))
     yield Chain("old_unmatched", "no rule of the old policy", _old_unmatched(old, options))
     yield Chain(
@@ -82,7 +84,7 @@ def transition_chains(
             "the new policy forwards it: does the old one?",
             (f"{both} goto {end}", "goto unmatched"),
         )
-    yield Chain("unmatched", _UNMATCHED, (*proxied, _QUIC, *audit, _DEFAULT_DENY))
+    yield Chain("unmatched", _UNMATCHED, (*proxied, _QUIC, *softened, _DEFAULT_DENY))
 
 
 def _end(rule: KernelRule, allow: str, would_deny: str) -> str:

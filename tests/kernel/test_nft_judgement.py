@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from egressproxy.kernel.firewall_options import FirewallOptions, Snat
@@ -271,6 +271,11 @@ def test_kernel_and_decide_agree(gateway: Gateway, document: Policy, sent: list[
 
 @LAW
 @given(policies(), policies(), st.lists(packets(), min_size=1, max_size=40))
+@example(  # the new policy is an audit and proxies what the old one forwards: no forwarding
+    policy(LAST_RULE, rule("rules/0", "any", ports="tcp:443")),
+    policy(LAST_RULE, rule("rules/1", "www.example", ports="https"), mode=Mode.AUDIT),
+    [Sent(Kind.TCP_SYN, "10.1.0.1", "30.0.0.1", 443)],
+)
 def test_between_two_policies_only_what_both_forward_passes(
     gateway: Gateway, old: Policy, new: Policy, sent: list[Sent]
 ) -> None:
