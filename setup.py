@@ -17,6 +17,7 @@ FLOW_PATH = [
     "egressproxy/kernel/destination.py",
     "egressproxy/kernel/sockets.py",
     "egressproxy/observe/fold.py",
+    "egressproxy/observe/log.py",
     "egressproxy/observe/record.py",
     "egressproxy/planes/accept.py",
     "egressproxy/planes/dial.py",

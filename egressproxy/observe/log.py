@@ -78,8 +78,8 @@ class RecordLog:
         self._must_reopen = False
         self._closes_at: float | None = None
         self._is_abandoned = False
-        self._thread = threading.Thread(target=self._run, name="record-log", daemon=True)
-        self._thread.start()
+        self._writer = threading.Thread(target=self._run, name="record-log", daemon=True)
+        self._writer.start()
 
     def write(self, record: FlowRecord) -> None:
         """Take a record; never blocks, never raises, drops where the queue is full or closed."""
@@ -103,8 +103,8 @@ class RecordLog:
             return
         self._closes_at = time.monotonic() + timeout_s
         self._ring()
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():  # stuck in a system call; it ends when that does
+        self._writer.join(timeout_s)
+        if self._writer.is_alive():  # stuck in a system call; it ends when that does
             self._is_abandoned = True
             self._counters.log_dropped(len(self._queue))
 

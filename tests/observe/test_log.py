@@ -64,8 +64,8 @@ def open_log(path: Path, tally: Tally) -> Iterator[Open]:
     yield make
     for log in logs:
         log.close(1.0)
-        log._thread.join(5)
-        assert not log._thread.is_alive()
+        log._writer.join(5)
+        assert not log._writer.is_alive()
 
 
 def lines(*paths: Path) -> list[dict[str, Any]]:
@@ -320,6 +320,6 @@ def test_nothing_is_left_behind(open_log: Open, make_record: Make) -> None:
         log = open_log()
         log.write(make_record())
         log.close()
-        log._thread.join(5)
+        log._writer.join(5)
     assert threading.active_count() == threads
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
