@@ -208,7 +208,7 @@ def test_what_is_counted_of_the_kernel() -> None:
         row.unresolved_names(13)
         row.address_book(17, 19)
     totals = counters.totals()
-    assert totals.kernel == {
+    assert {what: count for what, count in totals.kernel.items() if count} == {
         KernelCount.PACKETS: 6,
         KernelCount.LOST: 10,
         KernelCount.OVERRUNS: 2,
