@@ -19,14 +19,9 @@ from egressproxy.doctor.finding import Level, fail, ok
 from egressproxy.doctor.machine import Machine
 from egressproxy.doctor.plan import Plan
 from egressproxy.errors import PolicyError, ServiceError
-from egressproxy.planes.context import ListenerKind
 from egressproxy.policy.load import load_policy
-from egressproxy.service.configuration import Problems, Sources, read_config
-from egressproxy.service.firewall_configuration import (
-    FIREWALL_NAMES,
-    ListenerPorts,
-    read_firewall,
-)
+from egressproxy.service.configuration import Problems
+from egressproxy.service.firewall_configuration import FIREWALL_NAMES
 from egressproxy.service.options import (
     DNS_PORT,
     Endpoint,
@@ -76,7 +71,7 @@ def command(
     with 2 where the question cannot be read.
     """
     options = {"policy": (str(policy),) if policy else (), "dns": dns, "resolve": resolve}
-    plan, findings = _read(config, options)
+    plan, findings = _read(config, options, proxy_only=proxy_only)
     plan = replace(plan, is_firewall=not proxy_only)
     machine = Machine()
     findings += examine_machine(machine, plan)
@@ -92,7 +87,9 @@ def command(
     sys.exit(EXIT_DENY if any(each.level in bad for each in findings) else EXIT_ALLOW)
 
 
-def _read(config: Path | None, options: dict[str, tuple[str, ...]]) -> tuple[Plan, list[Finding]]:
+def _read(
+    config: Path | None, options: dict[str, tuple[str, ...]], *, proxy_only: bool
+) -> tuple[Plan, list[Finding]]:
     """The plan; a configuration or policy that is wrong is a finding, and the rest is checked."""
     if config is None:
         overrides = parse_overrides(parse_override(item) for item in options["resolve"])
@@ -100,7 +97,7 @@ def _read(config: Path | None, options: dict[str, tuple[str, ...]]) -> tuple[Pla
         plan = Plan(servers=servers, overrides=overrides)
         return _with_policy(plan, Path(*options["policy"]) if options["policy"] else None)
     try:
-        plan, policy = _configured(config, options)
+        plan, policy = _configured(config, options, proxy_only=proxy_only)
     except ServiceError as error:
         why = "the service does not start with it"
         seen = "; ".join(line.strip() for line in str(error).splitlines()).replace(":;", ":")
@@ -109,21 +106,22 @@ def _read(config: Path | None, options: dict[str, tuple[str, ...]]) -> tuple[Pla
     return plan, [ok("configuration", str(config)), *findings]
 
 
-def _configured(config: Path, options: dict[str, tuple[str, ...]]) -> tuple[Plan, Path]:
-    from egressproxy.cli.run import NAMES, read_options  # with all that the service needs
+def _configured(
+    config: Path, options: dict[str, tuple[str, ...]], *, proxy_only: bool
+) -> tuple[Plan, Path]:
+    from egressproxy.cli import run, up  # with all that the service needs
 
-    order, admin = read_options(config, options, os.environ, also=FIREWALL_NAMES)
+    if proxy_only:
+        problems = Problems()
+        known = run.NAMES | FIREWALL_NAMES
+        sources = run.read_sources(config, options, os.environ, known, problems)
+        order, admin = run.read_options(sources, problems)
+        problems.raise_all()
+        firewall = None
+    else:
+        order, admin, whole = up.read_order(config, options, os.environ)
+        firewall = whole.options
     place = admin.place if admin else None
-    ports = {str(each.kind): each.endpoint.port for each in order.listeners}
-    problems = Problems()
-    firewall = read_firewall(
-        Sources({}, os.environ, read_config(config, NAMES | FIREWALL_NAMES)),
-        problems,
-        ListenerPorts(
-            redirect=ports.get(ListenerKind.REDIRECT, 0), tproxy=ports.get(ListenerKind.TPROXY, 0)
-        ),
-    )
-    problems.raise_all()
     plan = Plan(
         settings=order.settings,
         listeners=order.listeners,

@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "probe": "probe",
     "run": "run",
     "tags": "tags",
+    "up": "up",
 }
 """Command to the module of this package that defines ``command``."""
 

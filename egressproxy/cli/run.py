@@ -36,10 +36,11 @@ from egressproxy.service.options import (
 from egressproxy.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from egressproxy.admin.options import AdminOptions
+    from egressproxy.service.firewall_configuration import FirewallOrder
     from egressproxy.service.supervisor import Supervisor
 
 _T = TypeVar("_T")
@@ -84,8 +85,8 @@ NAMES: Final = frozenset(
 )
 
 
-def _with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Every option of ``OPTIONS`` and one for each limit, all as the text that was given."""
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """``--config``, every option of ``OPTIONS`` and one for each limit, as the text given."""
     for limit in reversed(fields(Settings)):
         about = f"{limit.metadata['help']}  [default: {limit.default}]"
         decorate = click.option(flag(limit.name), metavar="N", multiple=True, help=about)
@@ -99,12 +100,12 @@ def _with_options(command: Callable[..., None]) -> Callable[..., None]:
         else:
             decorate = click.option(flag(option.name), is_flag=True, help=option.about)
         command = decorate(command)
-    return command
+    config = click.Path(path_type=Path)
+    return click.option("--config", type=config, help="YAML file with these options.")(command)
 
 
 @click.command(name="run")
-@click.option("--config", type=click.Path(path_type=Path), help="YAML file with these options.")
-@_with_options
+@with_options
 def command(config: Path | None, **given: Any) -> None:
     """Serve a policy until SIGTERM, which lets open flows end (a second one does not).
 
@@ -112,35 +113,42 @@ def command(config: Path | None, **given: Any) -> None:
     Every option is also an environment variable (--idle-timeout-s: EGRESSPROXY_IDLE_TIMEOUT_S) and
     a key of the config file; the command line wins over the variable, the variable over the file.
     """
-    options, admin = read_options(config, given, os.environ)
+    problems = Problems()
+    sources = read_sources(config, given, os.environ, NAMES, problems)
+    options, admin = read_options(sources, problems)
+    if not _has_listeners(sources):
+        problems.found.append(
+            "there is nothing to listen on (hint: --explicit 127.0.0.1:3128 for a proxy)"
+        )
+    problems.raise_all()
     serve(options, admin)
 
 
-def read_options(
+def read_sources(
     config: Path | None,
     given: Mapping[str, Any],
     environment: Mapping[str, str],
-    *,
-    also: frozenset[str] = frozenset(),
-) -> tuple[RunOptions, AdminOptions | None]:
-    """The whole order from all its sources.
+    known: Collection[str],
+    problems: Problems,
+) -> Sources:
+    """Where options come from: the command line, the environment, the config file.
 
     Args:
-        config: the file, if any.
+        config: the file, if any; what is wrong with it is noted.
         given: what stood on the command line, by option.
         environment: that of the process.
-        also: keys of the file that somebody else reads (the firewall's).
-
-    Raises:
-        ServiceError: every problem at once.
+        known: the keys that the file may have.
+        problems: where problems are noted.
     """
-    problems = Problems()
     flags = {name: _texts(value) for name, value in given.items() if value}
     nothing: dict[str, tuple[str, ...]] = {}
-    file = (
-        problems.gather(lambda: read_config(config, NAMES | also), nothing) if config else nothing
-    )
-    reader = _Reader(Sources(flags, environment, file), problems)
+    file = problems.gather(lambda: read_config(config, known), nothing) if config else nothing
+    return Sources(flags, environment, file)
+
+
+def read_options(sources: Sources, problems: Problems) -> tuple[RunOptions, AdminOptions | None]:
+    """The order; of what is wrong, which is noted, the default."""
+    reader = _Reader(sources, problems)
     token = reader.one(
         "admin_token_file", "", lambda text: read_token(Path(text)) if text else "", ""
     )
@@ -158,16 +166,18 @@ def read_options(
     )
     if not reader.text("policy"):
         problems.found.append("a policy is wanted (hint: --policy policies/aks-global.yaml)")
-    problems.raise_all()
     return options, admin
 
 
-def serve(options: RunOptions, admin: AdminOptions | None) -> None:
-    """Run the service.
+def serve(
+    options: RunOptions, admin: AdminOptions | None, firewall: FirewallOrder | None = None
+) -> None:
+    """Run the service; with the kernel's firewall where there is an order for it.
 
     Raises:
         PolicyError: the policy is bad; every problem of it.
         ServiceError: a socket cannot be had, or the workers do not start.
+        KernelError: the kernel's firewall cannot be put up.
     """
     from egressproxy.service.journal import configure_journal
     from egressproxy.service.supervisor import Supervisor
@@ -183,7 +193,7 @@ def serve(options: RunOptions, admin: AdminOptions | None) -> None:
         return serve_admin(supervisor, admin)
 
     async def run() -> None:
-        await Supervisor(options).run(beside)
+        await Supervisor(options, firewall).run(beside)
 
     configure_journal()
     asyncio.run(run())
@@ -216,17 +226,17 @@ class _Reader:
 
 
 def _listeners(reader: _Reader) -> tuple[Listener, ...]:
-    found = tuple(
+    return tuple(
         Listener(kind, endpoint)
         for kind in ListenerKind
         for endpoint in reader.each(kind.value, parse_endpoint)
     )
-    is_given = is_activated(reader.sources.environment)
-    if not is_given and not any(reader.sources.many(kind.value) for kind in ListenerKind):
-        reader.problems.found.append(
-            "there is nothing to listen on (hint: --explicit 127.0.0.1:3128 for a proxy)"
-        )
-    return found
+
+
+def _has_listeners(sources: Sources) -> bool:
+    """Whether some were asked for, good or bad, or the service manager gives them."""
+    is_asked = any(sources.many(kind.value) for kind in ListenerKind)
+    return is_asked or is_activated(sources.environment)
 
 
 def _log(reader: _Reader) -> LogOptions:

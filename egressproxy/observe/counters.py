@@ -84,6 +84,10 @@ class KernelCount(StrEnum):
     """Answers that the address guard kept out of a set."""
     SET_ERRORS = "set_errors"
     """Changes of a set that failed."""
+    REPAIRS = "repairs"
+    """Times the firewall was put back after somebody changed it."""
+    REVOKED = "revoked"
+    """Forwarded connections that were ended because a policy no longer allows them."""
 
 
 class NameCount(StrEnum):
@@ -261,6 +265,14 @@ class WorkerCounters:
     def set_error(self) -> None:
         """A change of a set that failed and is tried again."""
         self._cells[LAYOUT.kernel[KernelCount.SET_ERRORS]] += 1
+
+    def kernel_repair(self) -> None:
+        """Somebody changed the kernel's firewall, and it was put back."""
+        self._cells[LAYOUT.kernel[KernelCount.REPAIRS]] += 1
+
+    def kernel_revoked(self, connections: int) -> None:
+        """Forwarded connections that the policy no longer allows were ended."""
+        self._cells[LAYOUT.kernel[KernelCount.REVOKED]] += connections
 
     def unresolved_names(self, names: int) -> None:
         """How many names of network rules have no answer now."""

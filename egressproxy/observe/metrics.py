@@ -78,6 +78,14 @@ _KERNEL: Final = {
         "egressproxy_name_set_errors",
         "Failed changes of a name's set in the kernel, each retried.",
     ),
+    KernelCount.REPAIRS: (
+        "egressproxy_kernel_repairs",
+        "Times the kernel's firewall was put back after somebody else changed it.",
+    ),
+    KernelCount.REVOKED: (
+        "egressproxy_kernel_revoked_connections",
+        "Connections through the kernel that were ended because a policy no longer allows them.",
+    ),
 }
 _NAMES: Final = {
     NameCount.UNRESOLVED: (

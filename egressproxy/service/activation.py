@@ -38,6 +38,12 @@ def is_activated(environment: Mapping[str, str]) -> bool:
     return environment.get("LISTEN_PID") == str(os.getpid()) and _count(environment) > 0
 
 
+def activated_kinds(environment: Mapping[str, str]) -> frozenset[str]:
+    """What the service manager says that its sockets are for; nothing where it gives none."""
+    names = environment.get("LISTEN_FDNAMES", "").split(":")
+    return frozenset(names) if is_activated(environment) else frozenset()
+
+
 def inherited_listeners(
     environment: Mapping[str, str], *, first: int = FIRST_DESCRIPTOR
 ) -> tuple[InheritedListener, ...]:

@@ -11,7 +11,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from egressproxy.errors import ServiceError
+from egressproxy.errors import EgressproxyError, ServiceError
 from egressproxy.service import orders
 from egressproxy.service.journal import journal
 from egressproxy.service.messages import Committed
@@ -85,8 +85,15 @@ class Crew:
             for slot in self.slots:
                 group.create_task(slot.keep_alive(), name=f"slot {slot.index}")
 
-    async def install(self, new: Generation) -> Installation:
+    async def install(
+        self, new: Generation, before_commit: Callable[[], Awaitable[None]] | None = None
+    ) -> Installation:
         """Put a generation in force everywhere, or nowhere.
+
+        Args:
+            new: the generation.
+            before_commit: awaited when every worker is prepared and none has committed; what it
+                raises is raised here.
 
         Raises:
             ServiceError: a worker could not prepare it; every worker keeps the current one, and a
@@ -99,6 +106,12 @@ class Crew:
             if failed:
                 await self._everywhere(serving, partial(orders.abort, generation=new))
                 raise ServiceError("; ".join(str(error) for error in failed))
+            if before_commit is not None:
+                try:
+                    await before_commit()
+                except EgressproxyError:
+                    await self._everywhere(serving, partial(orders.abort, generation=new))
+                    raise
             # From here on the new generation is the truth: a worker that cannot follow is replaced.
             old, self.current = self.current, new
             answers = await self._everywhere(serving, partial(orders.commit, generation=new))

@@ -5,7 +5,7 @@ What ``up`` and ``nft`` share, so that a table is the same whoever applies it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -33,6 +33,8 @@ _T = TypeVar("_T")
 _E = TypeVar("_E", bound="StrEnum")
 
 NOBODY: Final = "none"
+DEFAULT_PROXY_PORT: Final = 15001
+"""Where application flows are taken when no listener for them is named."""
 MAX_PORT: Final = 65535
 MAX_GROUP: Final = 65535
 MAX_LOG_RATE: Final = 1_000_000
@@ -115,11 +117,26 @@ class ListenerPorts:
     admin: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class FirewallOrder:
+    """What ``up`` is to put up; ``state`` is where the machine's own settings are kept."""
+
+    options: FirewallOptions
+    state: Path = DEFAULT_STATE
+
+
 def read_firewall(sources: Sources, problems: Problems, ports: ListenerPorts) -> FirewallOptions:
-    """The firewall's options; of a bad one, which is noted, its default."""
+    """The firewall's options; of a bad one, which is noted, its default.
+
+    Without a listener that takes application flows there is one at ``DEFAULT_PROXY_PORT``.
+    """
     read = _Reader(sources, problems)
     of_listener = Intercept.TPROXY if ports.tproxy and not ports.redirect else Intercept.REDIRECT
     intercept = read.one("intercept", of_listener, partial(_choice, Intercept))
+    if not (ports.redirect or ports.tproxy):
+        is_redirect = intercept is Intercept.REDIRECT
+        redirect, tproxy = (DEFAULT_PROXY_PORT, 0) if is_redirect else (0, DEFAULT_PROXY_PORT)
+        ports = replace(ports, redirect=redirect, tproxy=tproxy)
     options = FirewallOptions(
         clients=read.networks("clients", _DEFAULT.clients),
         management=read.networks("management", ()),
@@ -139,7 +156,7 @@ def read_firewall(sources: Sources, problems: Problems, ports: ListenerPorts) ->
             "log_rate", _DEFAULT.log_rate, partial(parse_number, low=1, high=MAX_LOG_RATE)
         ),
     )
-    if not options.proxy_port and (ports.redirect or ports.tproxy):
+    if not options.proxy_port:
         problems.found.append(
             f"{sources.place('intercept')}: nothing listens for {intercept}"
             f" (hint: --{intercept} 0.0.0.0:15001)"

@@ -1,5 +1,8 @@
 """Reload: load, validate, compile, prepare in every worker, commit; any failure changes nothing.
 
+With the kernel's firewall: what the new policy denies is closed there before the commit, and what
+it allows is opened there after it.
+
 Whoever asks (a changed file, SIGHUP, ``POST /reload``, a rule that expires) asks ``Reloader``.
 Requests that come while a reload runs share the next one, so a storm of them is two reloads.
 """
@@ -9,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from egressproxy.errors import PolicyError, ServiceError
+from egressproxy.errors import KernelError, PolicyError, ServiceError
 from egressproxy.policy.diff import diff_rules
+from egressproxy.service.forwarded import NOTHING_REVOKED
 from egressproxy.service.generation import load_generation, renew
 from egressproxy.service.journal import journal
 from egressproxy.service.report import Outcome, ReloadReport, Trigger
@@ -23,7 +28,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from egressproxy.service.crew import Crew
+    from egressproxy.service.firewall import Firewall
+    from egressproxy.service.forwarded import Revocation
     from egressproxy.service.generation import Generation
+    from egressproxy.service.report import Installation
 
 EXPIRY_RECHECK_S: Final = 3600.0
 """The wall clock may be set meanwhile, so no wait for an expiry is longer."""
@@ -45,6 +53,7 @@ class Reloader:
         crew: whose ``current`` generation is replaced.
         allow_outside: whether includes may leave the policy's folder.
         on_report: called with every report before the requesters get it.
+        firewall: what follows the crew's policy in the kernel, if anything.
     """
 
     def __init__(
@@ -54,11 +63,13 @@ class Reloader:
         *,
         allow_outside: bool,
         on_report: Callable[[ReloadReport], None],
+        firewall: Firewall | None = None,
     ) -> None:
         self._path = path
         self._crew = crew
         self._allow_outside = allow_outside
         self._on_report = on_report
+        self._firewall = firewall
         self._number = crew.current.number
         self._next = _Request()
         self._asked = asyncio.Event()
@@ -185,8 +196,8 @@ class Reloader:
             return
         again = await asyncio.to_thread(renew, self._crew.current, self._number)
         try:
-            await self._crew.install(again)
-        except ServiceError as error:
+            await self._install(again)
+        except (ServiceError, KernelError) as error:
             again.close()
             journal().error("open flows are not judged anew", why=str(error))
 
@@ -201,8 +212,8 @@ class Reloader:
             self._crew.current = replace(old, policy=new.policy)
             return report
         try:
-            done = await self._crew.install(new)
-        except ServiceError as error:
+            done, closed = await self._install(new)
+        except (ServiceError, KernelError) as error:
             new.close()
             return replace(report, outcome=Outcome.FAILED, error=str(error))
         self._applied.set()
@@ -212,4 +223,20 @@ class Reloader:
             digest=new.policy.digest,
             previous=old.policy.digest,
             installation=done,
+            forwarded=closed,
         )
+
+    async def _install(self, new: Generation) -> tuple[Installation, Revocation]:
+        """In the order in which kernel and workers never allow what the new policy denies.
+
+        What it denies is closed in the kernel before any worker commits, and what it allows is
+        opened there after all have.
+
+        Raises:
+            ServiceError: a worker cannot take it; nothing has changed.
+            KernelError: the kernel cannot; nothing has changed.
+        """
+        if self._firewall is None:
+            return await self._crew.install(new), NOTHING_REVOKED
+        done = await self._crew.install(new, partial(self._firewall.close_first, new))
+        return done, await self._firewall.open_last()

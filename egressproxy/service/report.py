@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
+from egressproxy.service.forwarded import NOTHING_REVOKED
 from egressproxy.service.journal import journal
 
 if TYPE_CHECKING:
     from egressproxy.errors import Problem
     from egressproxy.policy.tag_edition import TagEdition
+    from egressproxy.service.forwarded import Revocation
 
 
 class Trigger(StrEnum):
@@ -66,6 +68,8 @@ class ReloadReport:
     problems: tuple[Problem, ...] = ()
     error: str = ""
     installation: Installation = Installation()
+    forwarded: Revocation = NOTHING_REVOKED
+    """Connections through the kernel that the new policy denies."""
     service_tags: TagEdition | None = None
     """Of the policy that was read, where it names a service tag file."""
 
@@ -94,6 +98,8 @@ def announce(report: ReloadReport) -> None:
                 changes=list(report.changes),
                 revoked=done.revoked,
                 kept=done.kept,
+                kernel_revoked=report.forwarded.revoked,
+                kernel_kept=report.forwarded.kept,
                 stall_ms=round(done.stall_s * 1000, 1),
                 **tags,
             )

@@ -6,18 +6,22 @@ import asyncio
 import os
 import signal
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 from egressproxy.errors import ServiceError
+from egressproxy.kernel.host_state import owned
 from egressproxy.observe.counters import Counters, ReloadOutcome
 from egressproxy.planes.build import flow_path
+from egressproxy.planes.context import ListenerKind
 from egressproxy.planes.limits import FlowLimits
 from egressproxy.service.activation import inherited_listeners
 from egressproxy.service.crew import Crew
 from egressproxy.service.file_limit import raise_file_limit
+from egressproxy.service.firewall import Firewall
 from egressproxy.service.generation import load_generation
 from egressproxy.service.journal import journal
 from egressproxy.service.listeners import open_listeners
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
+    from egressproxy.kernel.firewall_options import FirewallOptions
+    from egressproxy.service.firewall_configuration import FirewallOrder
     from egressproxy.service.generation import Generation
     from egressproxy.service.listeners import OpenListeners
     from egressproxy.service.options import Listener, RunOptions
@@ -59,11 +65,14 @@ class Supervisor:
     """One service, to be ``run`` once; the rest is for those who look at it (admin).
 
     Construct on the running loop. ``crew`` and ``last_reload`` are ``None`` until the policy is
-    loaded; ``listeners`` then have their real ports.
+    loaded; ``listeners`` then have their real ports. ``firewall`` is ``None`` without an order for
+    one, and until the policy is loaded.
     """
 
-    def __init__(self, options: RunOptions) -> None:
+    def __init__(self, options: RunOptions, order: FirewallOrder | None = None) -> None:
         self.options = options
+        self._order = order
+        self.firewall: Firewall | None = None
         self.phase = Phase.STARTING
         self.listeners: tuple[Listener, ...] = ()
         self.crew: Crew | None = None
@@ -75,8 +84,10 @@ class Supervisor:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every worker serves the current policy."""
-        return self.phase is Phase.SERVING and self.crew is not None and self.crew.is_ready
+        """Whether every worker, and the kernel where it is asked to, enforces the policy."""
+        is_enforced = self.firewall.is_up if self.firewall else self._order is None
+        is_serving = self.phase is Phase.SERVING and is_enforced
+        return is_serving and self.crew is not None and self.crew.is_ready
 
     async def reload(self, trigger: Trigger) -> ReloadReport:
         """Reload the policy and await what became of it.
@@ -96,6 +107,7 @@ class Supervisor:
         Raises:
             PolicyError: the first policy is bad; every problem of it.
             ServiceError: a listener cannot be had, or the workers do not start.
+            KernelError: the kernel's firewall cannot be put up.
         """
         journal().info(
             "starting", version=version("egressproxy"), flow_path=flow_path(), pid=os.getpid()
@@ -104,6 +116,8 @@ class Supervisor:
         with ExitStack() as stack:
             stack.callback(self.counters.close)
             stack.callback(self._limits.close)
+            if self._order is not None:
+                stack.enter_context(owned(self._order.state))
             opened = open_listeners(
                 self.options.listeners,
                 self.options.workers,
@@ -125,11 +139,24 @@ class Supervisor:
 
     async def _serve(self, first: Generation, opened: OpenListeners) -> None:
         crew = self.crew = self._recruit(first, opened)
+        async with AsyncExitStack() as stack:
+            if self._order is not None:
+                order = replace(self._order, options=_with_ports(self._order.options, opened))
+                row = self.counters.supervisor()
+                self.firewall = Firewall(order, self.options, row, lambda: crew.current)
+                await stack.enter_async_context(self.firewall)
+            await self._keep_serving(crew, opened)
+        crew.current.close()
+        if crew.failure is not None:
+            raise crew.failure
+
+    async def _keep_serving(self, crew: Crew, opened: OpenListeners) -> None:
         reloader = self._reloader = Reloader(
             self.options.policy,
             crew,
             allow_outside=self.options.allow_outside,
             on_report=self._note,
+            firewall=self.firewall,
         )
         async with asyncio.TaskGroup() as group:
             ended = group.create_task(crew.keep_alive(), name="crew")
@@ -148,6 +175,8 @@ class Supervisor:
                     watch(reloader.watched, lambda: reloader.request(Trigger.FILE)), name="watch"
                 ),
             ]
+            if self.firewall is not None:
+                duties.append(group.create_task(self.firewall.keep(), name="firewall"))
             await asyncio.wait({ended, stop}, return_when=asyncio.FIRST_COMPLETED)
             for duty in duties:
                 duty.cancel()
@@ -157,9 +186,6 @@ class Supervisor:
             await self._drain(crew, ended)
             shutting.cancel()
             watchdog.cancel()
-        crew.current.close()
-        if crew.failure is not None:
-            raise crew.failure
 
     def _recruit(self, first: Generation, opened: OpenListeners) -> Crew:
         options = self.options
@@ -287,6 +313,19 @@ class Supervisor:
     def _reopen(self) -> None:
         if self.crew is not None:
             self.crew.reopen_asked.set()
+        if self.firewall is not None:
+            self.firewall.reopen_log()
+
+
+def _with_ports(options: FirewallOptions, opened: OpenListeners) -> FirewallOptions:
+    """Where application flows are really taken: a service manager may have chosen the port."""
+    kind = ListenerKind(options.intercept)
+    ports = [each.endpoint.port for each in opened.listeners if each.kind is kind]
+    if not ports:
+        return options
+    if kind is ListenerKind.REDIRECT:
+        return replace(options, redirect_port=ports[0])
+    return replace(options, tproxy_port=ports[0])
 
 
 async def _shut(crew: Crew, opened: OpenListeners) -> None:

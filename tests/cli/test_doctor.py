@@ -97,7 +97,10 @@ def test_a_configuration(seen: dict[str, Any], tmp_path: Path) -> None:
     assert str(plan.admin) == "127.0.0.1:9090"
     assert [str(server) for server in plan.servers] == ["10.9.9.9:53"]
     assert plan.policy is not None
-    assert not plan.is_firewall
+    assert (plan.is_firewall, plan.firewall) == (False, None)
+    run("--config", str(config))
+    plan = seen["plan"]
+    assert plan.is_firewall
     assert plan.firewall is not None
     assert [str(network) for network in plan.firewall.management] == ["10.0.9.0/24"]
     assert plan.firewall.redirect_port == 15001

@@ -12,6 +12,7 @@ from egressproxy.kernel.firewall_options import FirewallOptions, Intercept, Snat
 from egressproxy.kernel.host_state import DEFAULT_STATE
 from egressproxy.service.configuration import Problems, Sources
 from egressproxy.service.firewall_configuration import (
+    DEFAULT_PROXY_PORT,
     FIREWALL_NAMES,
     FIREWALL_OPTIONS,
     ListenerPorts,
@@ -98,7 +99,14 @@ INTERCEPT: Final[dict[str, tuple[ListenerPorts, dict[str, str], Intercept, int, 
         2,
         "",
     ),
-    "no listener": (ListenerPorts(), {}, Intercept.REDIRECT, 0, ""),
+    "no listener": (ListenerPorts(), {}, Intercept.REDIRECT, DEFAULT_PROXY_PORT, ""),
+    "no listener, tproxy": (
+        ListenerPorts(),
+        {"intercept": "tproxy"},
+        Intercept.TPROXY,
+        DEFAULT_PROXY_PORT,
+        "",
+    ),
     "the wrong listener": (
         ListenerPorts(redirect=1),
         {"intercept": "tproxy"},

@@ -1,0 +1,144 @@
+"""``KernelRules``: table, routing guard, TPROXY's routing and sysctls, as a policy needs them.
+
+Every call blocks: asyncio makes them in a thread, one at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from egressproxy.kernel.firewall_options import Intercept
+from egressproxy.kernel.held_table import HeldTable
+from egressproxy.kernel.nft_apply import Nft
+from egressproxy.kernel.nft_script import table_script, transition_script
+from egressproxy.kernel.routing import ensure_guard, ensure_tproxy, remove_tproxy, routing_state
+from egressproxy.kernel.sysctls import ensure_sysctls, sysctl_differences
+from egressproxy.service.journal import journal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from egressproxy.kernel.firewall_options import FirewallOptions
+    from egressproxy.kernel.held_table import Script
+    from egressproxy.kernel.kernel_policy import KernelPolicy
+    from egressproxy.kernel.nft_apply import TableState
+
+
+class KernelRules:
+    """What the kernel enforces, of which policy.
+
+    Args:
+        options: the ports are those that are really listened on.
+        state: where the machine's own settings are remembered.
+        policy: the first one.
+        nft: how to reach the table.
+    """
+
+    def __init__(
+        self, options: FirewallOptions, state: Path, policy: KernelPolicy, nft: Nft | None = None
+    ) -> None:
+        self.nft = nft or Nft()
+        self.policy = policy
+        """What is in force once no reload is under way."""
+        self._options = options
+        self._state = state
+        self._table = HeldTable(self.nft, state)
+
+    @property
+    def seen(self) -> TableState | None:
+        """The table when it was last looked at."""
+        return self._table.seen
+
+    def put_up(self) -> None:
+        """Guard, TPROXY's routing, table, sysctls; over whatever is there of a service before.
+
+        Raises:
+            KernelError: something is missing or refused. What can be tried beforehand is, and then
+                nothing was changed; else what is in place closes, and ``egressproxy down`` removes
+                it.
+        """
+        script = self._script_of(self.policy)
+        self._table.check(script)
+        ensure_guard()
+        self._route_tproxy()
+        self._table.put(script)
+        changed = ensure_sysctls(self._state)
+        for rule in routing_state().ahead:
+            journal().warning("another routing rule comes before the guard", rule=rule)
+        journal().info(
+            "the kernel's firewall is up",
+            network_rules=len(self.policy.rules),
+            application_ports=list(self.policy.application_ports),
+            intercept=str(self._options.intercept),
+            clients=[str(network) for network in self._options.clients],
+            management=[str(network) for network in self._options.management],
+            sysctls_changed=len(changed),
+        )
+
+    def close_first(self, new: KernelPolicy) -> bool:
+        """Forward only what the new policy forwards, too; false where both forward the same.
+
+        Raises:
+            KernelError: the kernel would not take the new policy; nothing was changed.
+        """
+        if replace(new, digest="") == replace(self.policy, digest=""):
+            return False
+        self._table.check(self._script_of(new))
+        self._table.put(partial(transition_script, self.policy, new, self._options))
+        return True
+
+    def open_last(self, new: KernelPolicy) -> None:
+        """Put the new policy's table in place: it is in force everywhere else.
+
+        Raises:
+            KernelError: it is not yet; ``problems`` says so until ``put_back`` succeeds.
+        """
+        self.policy = new
+        self._table.insist(self._script_of(new))
+
+    def problems(self, *, elements: bool = False) -> tuple[str, ...]:
+        """What is not as it was put up; empty while all is well.
+
+        Raises:
+            KernelError: the kernel cannot be asked.
+        """
+        return tuple(self._problems(elements=elements))
+
+    def put_back(self) -> bool:
+        """Put everything up again; whether the table had to be made anew, with empty sets.
+
+        Raises:
+            KernelError: something is not in place yet.
+        """
+        ensure_guard()
+        self._route_tproxy()
+        is_new = self._table.put_back()
+        ensure_sysctls(self._state)
+        return is_new
+
+    def _problems(self, *, elements: bool) -> Iterator[str]:
+        if difference := self._table.difference(elements=elements):
+            yield difference
+        routing = routing_state()
+        if not routing.guard:
+            yield "the routing guard is gone"
+        if self._is_tproxy and not routing.tproxy:
+            yield "the routing of TPROXY is gone"
+        for each in sysctl_differences():
+            yield f"{each.name.replace('/', '.')} is {each.now or 'missing'}, not {each.wanted}"
+
+    @property
+    def _is_tproxy(self) -> bool:
+        return self._options.intercept is Intercept.TPROXY
+
+    def _route_tproxy(self) -> None:
+        if self._is_tproxy:
+            ensure_tproxy()
+        else:
+            remove_tproxy()
+
+    def _script_of(self, policy: KernelPolicy) -> Script:
+        return partial(table_script, policy, self._options)
