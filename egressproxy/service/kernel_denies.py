@@ -147,7 +147,7 @@ class KernelDenies:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Read what has come, stop, and leave the group."""
+        """Read a last batch, stop, and leave the group."""
         asyncio.get_running_loop().remove_reader(self._nflog.fileno())
         self.turn()
         self._nflog.close()
