@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from egressproxy.kernel import marks
 from egressproxy.kernel.nft_apply import Nft
 from egressproxy.kernel.nft_names import (
     MAX_COMMENT,
@@ -62,6 +64,27 @@ def test_log_words_are_short_and_plain(word: str) -> None:
 )
 def test_comments_hold_nothing_that_nft_or_a_terminal_reads(text: str, comment: str) -> None:
     assert comment_of(text) == comment
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *(f"| `{outcome}` |" for outcome in Outcome),
+        *(f"`{word}`" for word in LogWord),
+        *(
+            f"| `{bit:#010x}` |"
+            for bit in (
+                marks.FORWARDED,
+                marks.PROXIED,
+                marks.JUDGED,
+                marks.TPROXY,
+                marks.OLD_ALLOWS,
+            )
+        ),
+    ],
+)
+def test_the_docs_say_what_it_is(word: str) -> None:
+    assert word in (Path(__file__).parents[2] / "docs" / "kernel-table.md").read_text()
 
 
 @pytest.mark.netns
