@@ -16,6 +16,7 @@ from setuptools import Extension, setup
 FLOW_PATH = [
     "egressproxy/kernel/destination.py",
     "egressproxy/kernel/sockets.py",
+    "egressproxy/observe/counting.py",
     "egressproxy/observe/fold.py",
     "egressproxy/observe/log.py",
     "egressproxy/observe/record.py",

@@ -25,7 +25,8 @@ from egressproxy.admin.registry import ServiceCollector
 from egressproxy.catalog import CLOUDS, load_catalog, parameters_of
 from egressproxy.catalog.parameters import PARAMETERS
 from egressproxy.cli.main import cli
-from egressproxy.observe.counters import Counters, LookupOutcome, ReloadOutcome
+from egressproxy.observe.cells import LookupOutcome, ReloadOutcome
+from egressproxy.observe.counters import Counters
 from egressproxy.observe.metrics import CountersCollector
 from egressproxy.observe.record import FlowRecord, NameSource, Plane, to_json_line
 from egressproxy.planes.http_commands import CloseReason

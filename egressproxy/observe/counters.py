@@ -14,151 +14,34 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-import zlib
-from bisect import bisect_left
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
-from itertools import product
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from egressproxy.errors import ServiceError
-from egressproxy.observe.record import Plane
+from egressproxy.observe.cells import (
+    HELLO_BOUNDS_BYTES,
+    LATENCY_BOUNDS_S,
+    LAYOUT,
+    NANOSECONDS,
+    KernelCount,
+    Latency,
+    LookupOutcome,
+    NameCount,
+    ReloadOutcome,
+)
+from egressproxy.observe.counting import WorkerCounters
 from egressproxy.policy.tag_edition import DatedBy
-from egressproxy.policy.verdict import Action, Reason
 
 if TYPE_CHECKING:
+    from egressproxy.observe.record import Plane
     from egressproxy.policy.tag_edition import TagEdition
+    from egressproxy.policy.verdict import Action, Reason
 
-_Key = TypeVar("_Key")
 _CELL: Final = 8
-_NANOSECONDS: Final = 1_000_000_000
 _DIGEST_BYTES: Final = 32
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
-
-class LookupOutcome(StrEnum):
-    """What the resolver's cache had to say."""
-
-    HIT = "hit"
-    MISS = "miss"
-    NEGATIVE = "negative"
-    """A remembered failure."""
-    ERROR = "error"
-    """A question that brought no address."""
-
-
-class ReloadOutcome(StrEnum):
-    """What became of a reload."""
-
-    OK = "ok"
-    REFUSED = "refused"
-    """The policy has problems; the old one stays."""
-    FAILED = "failed"
-    """The policy is good and a worker could not take it."""
-
-
-class Latency(StrEnum):
-    """The measured stretches of a flow's life."""
-
-    DECIDE = "decide"
-    RESOLVE = "resolve"
-    DIAL = "dial"
-    FIRST_BYTE = "first_byte"
-
-
-class KernelCount(StrEnum):
-    """What is counted of the packets that the kernel's rules logged, and of its sets."""
-
-    PACKETS = "packets"
-    """Read and made records."""
-    LOST = "lost"
-    """Logged by the kernel and dropped before they were read."""
-    OVERRUNS = "overruns"
-    """Times the kernel found the receive buffer full."""
-    MALFORMED = "malformed"
-    """Messages that could not be read."""
-    DISAGREEMENTS = "disagreements"
-    """Refused by the kernel where the policy would allow."""
-    REFUSED_ADDRESSES = "refused_addresses"
-    """Answers that the address guard kept out of a set."""
-    SET_ERRORS = "set_errors"
-    """Changes of a set that failed."""
-    REPAIRS = "repairs"
-    """Times the firewall was put back after somebody changed it."""
-    REVOKED = "revoked"
-    """Forwarded connections that were ended because a policy no longer allows them."""
-
-
-class NameCount(StrEnum):
-    """The sizes that are looked at, not added up."""
-
-    UNRESOLVED = "unresolved"
-    """Names of network rules without an answer now."""
-    BOOK_NAMES = "book_names"
-    """Names in the address book."""
-    BOOK_PAIRS = "book_pairs"
-    """Pairs of name and address in it."""
-
-
-DECIDE_BOUNDS_S: Final = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 1e-4, 1e-3, 1e-2)
-NETWORK_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
-HELLO_BOUNDS_BYTES: Final = (256, 384, 512, 768, 1024, 1536, 2048, 4096, 8192, 16384, 65536)
-
-LATENCY_BOUNDS_S: Final[dict[Latency, tuple[float, ...]]] = {
-    Latency.DECIDE: DECIDE_BOUNDS_S,
-    Latency.RESOLVE: NETWORK_BOUNDS_S,
-    Latency.DIAL: NETWORK_BOUNDS_S,
-    Latency.FIRST_BYTE: NETWORK_BOUNDS_S,
-}
-
-
-class Layout:
-    """Which cell of a row is what. ``flows`` maps (plane, action, reason) to its cell."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.flows = self._keys(tuple(product(Plane, Action, Reason)))
-        self.would_deny = self._keys(tuple(Plane))
-        self.active = self._keys(tuple(Plane))
-        self.lookups = self._keys(tuple(LookupOutcome))
-        self.bytes_up = self._cells(1)
-        self.bytes_down = self._cells(1)
-        self.log_dropped = self._cells(1)
-        self.log_folded = self._cells(1)
-        self.log_errors = self._cells(1)
-        self.longest_stall_ns = self._cells(1)
-        # What only the supervisor's row has: the kernel's firewall.
-        self.kernel = self._keys(tuple(KernelCount))
-        self.names = self._keys(tuple(NameCount))
-        # A histogram is a cell a bucket, one for what is above the last bound, and the sum.
-        self.hello = self._cells(len(HELLO_BOUNDS_BYTES) + 2)
-        self.latencies = {
-            latency: self._cells(len(bounds) + 2) for latency, bounds in LATENCY_BOUNDS_S.items()
-        }
-        self.checksum = zlib.crc32(repr(sorted(vars(self).items())).encode())
-
-    def _cells(self, count: int) -> int:
-        first, self.size = self.size, self.size + count
-        return first
-
-    def _keys(self, keys: tuple[_Key, ...]) -> dict[_Key, int]:
-        return {key: self._cells(1) for key in keys}
-
-
-LAYOUT: Final = Layout()
-
-# Cells of the per-flow methods, as plain integers.
-_ACTIVE: Final[dict[str, int]] = {plane.value: cell for plane, cell in LAYOUT.active.items()}
-_LOOKUPS: Final[dict[str, int]] = {key.value: cell for key, cell in LAYOUT.lookups.items()}
-_UP: Final = LAYOUT.bytes_up
-_DOWN: Final = LAYOUT.bytes_down
-_HELLO: Final = LAYOUT.hello
-_HELLO_SUM: Final = LAYOUT.hello + len(HELLO_BOUNDS_BYTES) + 1
-_DECIDE: Final = LAYOUT.latencies[Latency.DECIDE]
-_RESOLVE: Final = LAYOUT.latencies[Latency.RESOLVE]
-_DIAL: Final = LAYOUT.latencies[Latency.DIAL]
-_FIRST_BYTE: Final = LAYOUT.latencies[Latency.FIRST_BYTE]
 
 # The header: two cells that an attach checks, then what only the supervisor writes.
 _CHECKSUM, _WORKERS, _RESTARTS, _LOADED_AT_NS, _RELOADS = range(5)
@@ -167,126 +50,6 @@ _TAGS_DATED_NS: Final = _DIGEST + _DIGEST_BYTES // _CELL
 _TAGS_CHANGE: Final = _TAGS_DATED_NS + 1
 _TAGS_BY_NAME: Final = _TAGS_CHANGE + 1
 _HEADER_CELLS: Final = _TAGS_BY_NAME + 1
-
-
-class WorkerCounters:
-    """The row of one worker, or the supervisor's; only that one process writes to it."""
-
-    __slots__ = ("_cells", "_flows")
-
-    def __init__(self, cells: memoryview) -> None:
-        self._cells = cells
-        self._flows = LAYOUT.flows
-
-    def flow(
-        self, plane: Plane, action: Action, reason: Reason, *, would_deny: bool = False
-    ) -> None:
-        """Count a judged flow."""
-        self._cells[self._flows[plane, action, reason]] += 1
-        if would_deny:
-            self._cells[LAYOUT.would_deny[plane]] += 1
-
-    def active(self, plane: Plane, delta: int) -> None:
-        """A flow was opened (+1) or closed (-1)."""
-        self._cells[_ACTIVE[plane]] += delta
-
-    def bytes_moved(self, up: int, down: int) -> None:
-        """Bytes relayed to the upstream and to the client."""
-        self._cells[_UP] += up
-        self._cells[_DOWN] += down
-
-    def hello_size(self, size: int) -> None:
-        """Bytes of one ClientHello, record headers included."""
-        self._cells[_HELLO + bisect_left(HELLO_BOUNDS_BYTES, size)] += 1
-        self._cells[_HELLO_SUM] += size
-
-    def decide_s(self, seconds: float) -> None:
-        """The time of one judgement."""
-        self._latency(_DECIDE, DECIDE_BOUNDS_S, seconds)
-
-    def resolve_s(self, seconds: float) -> None:
-        """From the question to the answer, for names that were not in the cache."""
-        self._latency(_RESOLVE, NETWORK_BOUNDS_S, seconds)
-
-    def dial_s(self, seconds: float) -> None:
-        """From the first connect to an established connection."""
-        self._latency(_DIAL, NETWORK_BOUNDS_S, seconds)
-
-    def first_byte_s(self, seconds: float) -> None:
-        """From the accept to the upstream's first byte."""
-        self._latency(_FIRST_BYTE, NETWORK_BOUNDS_S, seconds)
-
-    def resolver(self, outcome: str) -> None:
-        """Count a look-up; ``outcome`` is a value of ``LookupOutcome``."""
-        self._cells[_LOOKUPS[outcome]] += 1
-
-    def log_dropped(self, records: int) -> None:
-        """Records that never reached the log."""
-        self._cells[LAYOUT.log_dropped] += records
-
-    def log_folded(self, records: int) -> None:
-        """Denies that are in the log only as part of a record's ``count``."""
-        self._cells[LAYOUT.log_folded] += records
-
-    def log_error(self) -> None:
-        """A write that failed and is retried."""
-        self._cells[LAYOUT.log_errors] += 1
-
-    def stall_s(self, seconds: float) -> None:
-        """The engine did not get a turn for so long; the longest is kept."""
-        stall_ns = int(seconds * _NANOSECONDS)
-        if stall_ns > self._cells[LAYOUT.longest_stall_ns]:
-            self._cells[LAYOUT.longest_stall_ns] = stall_ns
-
-    def kernel_packets(self, packets: int) -> None:
-        """Packets that the kernel logged and that became records."""
-        self._cells[LAYOUT.kernel[KernelCount.PACKETS]] += packets
-
-    def kernel_lost(self, packets: int) -> None:
-        """Packets that the kernel logged and that never came."""
-        self._cells[LAYOUT.kernel[KernelCount.LOST]] += packets
-
-    def kernel_overruns(self, times: int) -> None:
-        """The kernel found the receive buffer full."""
-        self._cells[LAYOUT.kernel[KernelCount.OVERRUNS]] += times
-
-    def kernel_malformed(self, messages: int) -> None:
-        """Messages of the kernel's that could not be read."""
-        self._cells[LAYOUT.kernel[KernelCount.MALFORMED]] += messages
-
-    def kernel_disagreement(self) -> None:
-        """The policy would have allowed what the kernel refused."""
-        self._cells[LAYOUT.kernel[KernelCount.DISAGREEMENTS]] += 1
-
-    def refused_addresses(self, addresses: int) -> None:
-        """Answers that the address guard kept out of a set."""
-        self._cells[LAYOUT.kernel[KernelCount.REFUSED_ADDRESSES]] += addresses
-
-    def set_error(self) -> None:
-        """A change of a set that failed and is tried again."""
-        self._cells[LAYOUT.kernel[KernelCount.SET_ERRORS]] += 1
-
-    def kernel_repair(self) -> None:
-        """Somebody changed the kernel's firewall, and it was put back."""
-        self._cells[LAYOUT.kernel[KernelCount.REPAIRS]] += 1
-
-    def kernel_revoked(self, connections: int) -> None:
-        """Forwarded connections that the policy no longer allows were ended."""
-        self._cells[LAYOUT.kernel[KernelCount.REVOKED]] += connections
-
-    def unresolved_names(self, names: int) -> None:
-        """How many names of network rules have no answer now."""
-        self._cells[LAYOUT.names[NameCount.UNRESOLVED]] = names
-
-    def address_book(self, names: int, pairs: int) -> None:
-        """The size of the address book now."""
-        self._cells[LAYOUT.names[NameCount.BOOK_NAMES]] = names
-        self._cells[LAYOUT.names[NameCount.BOOK_PAIRS]] = pairs
-
-    def _latency(self, first: int, bounds: tuple[float, ...], seconds: float) -> None:
-        cells = self._cells
-        cells[first + bisect_left(bounds, seconds)] += 1
-        cells[first + len(bounds) + 1] += int(seconds * _NANOSECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,12 +160,12 @@ class Counters:
         if len(raw) != _DIGEST_BYTES:
             raise ValueError(f"a digest of {len(raw)} bytes")
         self._mapping[_DIGEST * _CELL : (_DIGEST * _CELL) + _DIGEST_BYTES] = raw
-        self._cells[_LOADED_AT_NS] = int(loaded_at * _NANOSECONDS)
+        self._cells[_LOADED_AT_NS] = int(loaded_at * NANOSECONDS)
 
     def set_service_tags(self, edition: TagEdition | None) -> None:
         """Say which service tag file the policy was read with last (supervisor only)."""
         dated = edition.dated if edition is not None else 0
-        self._cells[_TAGS_DATED_NS] = int(dated * _NANOSECONDS)
+        self._cells[_TAGS_DATED_NS] = int(dated * NANOSECONDS)
         self._cells[_TAGS_CHANGE] = edition.change_number if edition is not None else 0
         by_name = edition is not None and edition.dated_by is DatedBy.NAME
         self._cells[_TAGS_BY_NAME] = by_name
@@ -432,10 +195,10 @@ class Counters:
             log_errors=row[LAYOUT.log_errors],
             kernel={key: row[cell] for key, cell in LAYOUT.kernel.items()},
             names={key: row[cell] for key, cell in LAYOUT.names.items()},
-            longest_stall_s=max(r[LAYOUT.longest_stall_ns] for r in rows) / _NANOSECONDS,
+            longest_stall_s=max(r[LAYOUT.longest_stall_ns] for r in rows) / NANOSECONDS,
             hello=_histogram(row, LAYOUT.hello, HELLO_BOUNDS_BYTES, 1),
             latencies={
-                latency: _histogram(row, cell, LATENCY_BOUNDS_S[latency], _NANOSECONDS)
+                latency: _histogram(row, cell, LATENCY_BOUNDS_S[latency], NANOSECONDS)
                 for latency, cell in LAYOUT.latencies.items()
             },
             reloads={
@@ -444,8 +207,8 @@ class Counters:
             },
             restarts=self._cells[_RESTARTS],
             policy_digest=self._digest(),
-            policy_loaded_at=self._cells[_LOADED_AT_NS] / _NANOSECONDS,
-            tags_dated=self._cells[_TAGS_DATED_NS] / _NANOSECONDS,
+            policy_loaded_at=self._cells[_LOADED_AT_NS] / NANOSECONDS,
+            tags_dated=self._cells[_TAGS_DATED_NS] / NANOSECONDS,
             tags_dated_by=DatedBy.NAME if self._cells[_TAGS_BY_NAME] else DatedBy.MODIFIED,
             tags_change_number=self._cells[_TAGS_CHANGE],
         )

@@ -19,7 +19,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from egressproxy.observe.counters import KernelCount, Latency, NameCount
+from egressproxy.observe.cells import KernelCount, Latency, NameCount
 from egressproxy.observe.record import Plane
 from egressproxy.policy.verdict import AUDITABLE, Action, Reason
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from egressproxy.kernel.firewall_options import FirewallOptions
     from egressproxy.names import DnsName
-    from egressproxy.observe.counters import WorkerCounters
+    from egressproxy.observe.counting import WorkerCounters
     from egressproxy.service.firewall_configuration import FirewallOrder
     from egressproxy.service.generation import Generation
     from egressproxy.service.options import RunOptions

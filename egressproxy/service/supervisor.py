@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from egressproxy.errors import ServiceError
 from egressproxy.kernel.host_state import owned
-from egressproxy.observe.counters import Counters, ReloadOutcome
+from egressproxy.observe.cells import ReloadOutcome
+from egressproxy.observe.counters import Counters
 from egressproxy.planes.build import flow_path
 from egressproxy.planes.context import ListenerKind
 from egressproxy.planes.limits import FlowLimits

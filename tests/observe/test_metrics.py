@@ -7,7 +7,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from egressproxy.observe.counters import Counters, ReloadOutcome
+from egressproxy.observe.cells import ReloadOutcome
+from egressproxy.observe.counters import Counters
 from egressproxy.observe.metrics import CountersCollector
 from egressproxy.observe.record import Plane
 from egressproxy.policy.tag_edition import DatedBy, TagEdition

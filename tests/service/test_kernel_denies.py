@@ -20,7 +20,8 @@ from egressproxy.kernel.nflog import LoggedPacket, Nflog, Tally
 from egressproxy.kernel.nft_script import table_script
 from egressproxy.kernel.packet import ICMP, ICMPV6, TCP, UDP, Packet
 from egressproxy.names import DnsName
-from egressproxy.observe.counters import Counters, KernelCount
+from egressproxy.observe.cells import KernelCount
+from egressproxy.observe.counters import Counters
 from egressproxy.observe.log import RecordLog
 from egressproxy.observe.record import NameSource, Plane
 from egressproxy.policy.compile import compile_policy

@@ -21,7 +21,8 @@ from egressproxy.kernel.nft_apply import Nft, SetChange
 from egressproxy.kernel.nft_names import name_sets
 from egressproxy.kernel.nft_script import table_script
 from egressproxy.names import DnsName
-from egressproxy.observe.counters import Counters, KernelCount, NameCount
+from egressproxy.observe.cells import KernelCount, NameCount
+from egressproxy.observe.counters import Counters
 from egressproxy.policy.compile import compile_policy
 from egressproxy.policy.verdict import Reason
 from egressproxy.resolve.address_book import AddressBook

@@ -1,0 +1,126 @@
+"""What is counted, and which cell of a row counts it: ``LAYOUT``, for all who read or write."""
+
+from __future__ import annotations
+
+import zlib
+from enum import StrEnum
+from itertools import product
+from typing import Final, TypeVar
+
+from egressproxy.observe.record import Plane
+from egressproxy.policy.verdict import Action, Reason
+
+_Key = TypeVar("_Key")
+NANOSECONDS: Final = 1_000_000_000
+
+
+class LookupOutcome(StrEnum):
+    """What the resolver's cache had to say."""
+
+    HIT = "hit"
+    MISS = "miss"
+    NEGATIVE = "negative"
+    """A remembered failure."""
+    ERROR = "error"
+    """A question that brought no address."""
+
+
+class ReloadOutcome(StrEnum):
+    """What became of a reload."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    """The policy has problems; the old one stays."""
+    FAILED = "failed"
+    """The policy is good and a worker could not take it."""
+
+
+class Latency(StrEnum):
+    """The measured stretches of a flow's life."""
+
+    DECIDE = "decide"
+    RESOLVE = "resolve"
+    DIAL = "dial"
+    FIRST_BYTE = "first_byte"
+
+
+class KernelCount(StrEnum):
+    """What is counted of the packets that the kernel's rules logged, and of its sets."""
+
+    PACKETS = "packets"
+    """Read and made records."""
+    LOST = "lost"
+    """Logged by the kernel and dropped before they were read."""
+    OVERRUNS = "overruns"
+    """Times the kernel found the receive buffer full."""
+    MALFORMED = "malformed"
+    """Messages that could not be read."""
+    DISAGREEMENTS = "disagreements"
+    """Refused by the kernel where the policy would allow."""
+    REFUSED_ADDRESSES = "refused_addresses"
+    """Answers that the address guard kept out of a set."""
+    SET_ERRORS = "set_errors"
+    """Changes of a set that failed."""
+    REPAIRS = "repairs"
+    """Times the firewall was put back after somebody changed it."""
+    REVOKED = "revoked"
+    """Forwarded connections that were ended because a policy no longer allows them."""
+
+
+class NameCount(StrEnum):
+    """The sizes that are looked at, not added up."""
+
+    UNRESOLVED = "unresolved"
+    """Names of network rules without an answer now."""
+    BOOK_NAMES = "book_names"
+    """Names in the address book."""
+    BOOK_PAIRS = "book_pairs"
+    """Pairs of name and address in it."""
+
+
+DECIDE_BOUNDS_S: Final = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 1e-4, 1e-3, 1e-2)
+NETWORK_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
+HELLO_BOUNDS_BYTES: Final = (256, 384, 512, 768, 1024, 1536, 2048, 4096, 8192, 16384, 65536)
+
+LATENCY_BOUNDS_S: Final[dict[Latency, tuple[float, ...]]] = {
+    Latency.DECIDE: DECIDE_BOUNDS_S,
+    Latency.RESOLVE: NETWORK_BOUNDS_S,
+    Latency.DIAL: NETWORK_BOUNDS_S,
+    Latency.FIRST_BYTE: NETWORK_BOUNDS_S,
+}
+
+
+class Layout:
+    """Which cell of a row is what. ``flows`` maps (plane, action, reason) to its cell."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.flows = self._keys(tuple(product(Plane, Action, Reason)))
+        self.would_deny = self._keys(tuple(Plane))
+        self.active = self._keys(tuple(Plane))
+        self.lookups = self._keys(tuple(LookupOutcome))
+        self.bytes_up = self._cells(1)
+        self.bytes_down = self._cells(1)
+        self.log_dropped = self._cells(1)
+        self.log_folded = self._cells(1)
+        self.log_errors = self._cells(1)
+        self.longest_stall_ns = self._cells(1)
+        # What only the supervisor's row has: the kernel's firewall.
+        self.kernel = self._keys(tuple(KernelCount))
+        self.names = self._keys(tuple(NameCount))
+        # A histogram is a cell a bucket, one for what is above the last bound, and the sum.
+        self.hello = self._cells(len(HELLO_BOUNDS_BYTES) + 2)
+        self.latencies = {
+            latency: self._cells(len(bounds) + 2) for latency, bounds in LATENCY_BOUNDS_S.items()
+        }
+        self.checksum = zlib.crc32(repr(sorted(vars(self).items())).encode())
+
+    def _cells(self, count: int) -> int:
+        first, self.size = self.size, self.size + count
+        return first
+
+    def _keys(self, keys: tuple[_Key, ...]) -> dict[_Key, int]:
+        return {key: self._cells(1) for key in keys}
+
+
+LAYOUT: Final = Layout()
