@@ -81,7 +81,7 @@ def transition_chains(
     for end in ("allow", "would_deny"):
         yield Chain(
             f"both_{end}",
-            "the new policy forwards it: does the old one?",
+            "the new policy forwards it, if the old one does",
             (f"{both} goto {end}", "goto unmatched"),
         )
     yield Chain("unmatched", _UNMATCHED, (*proxied, _QUIC, *softened, _DEFAULT_DENY))

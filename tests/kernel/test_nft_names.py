@@ -30,6 +30,7 @@ IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,31}")
         *Outcome,
         rule_counter("rules/github"),
         rule_counter('"; flush ruleset; #'),
+        rule_counter("\ud800"),
         *name_sets(DnsName("ntp.example")),
         range_set(4, "10.0.0.0/8"),
     ],
