@@ -166,8 +166,8 @@ class Wire:
     """Puts packets on the client's card, for a gateway, and sees what the server's card gets."""
 
     def __init__(self, client: Namespace, gateway_mac: str, server: Namespace) -> None:
-        self._near = _packet_socket(client)
-        self._far = _packet_socket(server)
+        self._near = packet_socket(client)
+        self._far = packet_socket(server)
         self._far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self._to = bytes.fromhex(gateway_mac.replace(":", ""))
 
@@ -200,7 +200,8 @@ class Wire:
         return seen
 
 
-def _packet_socket(namespace: Namespace) -> socket.socket:
+def packet_socket(namespace: Namespace) -> socket.socket:
+    """Sends and sees frames of a namespace's card."""
     with namespace.entered():
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL))
         sock.bind(("eth0", _ALL))

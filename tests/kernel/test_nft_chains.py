@@ -18,8 +18,9 @@ from egressproxy.kernel.marks import FORWARDED, JUDGED
 from egressproxy.kernel.nft_apply import Nft
 from egressproxy.kernel.nft_names import Outcome, rule_counter
 from egressproxy.kernel.nft_script import table_script
-from egressproxy.kernel.routing import ensure_guard, ensure_tproxy
+from egressproxy.kernel.routing import ensure_guard, ensure_tproxy, remove_routing
 from egressproxy.kernel.sockets import listen
+from tests.kernel.frames import packet_socket
 from tests.kernel.one_nic import CLIENT, HUB, HUB_OUTSIDE, SERVER, OneNic, one_nic, tcp, udp
 from tests.policy.building import NOON, policy, rule
 
@@ -41,6 +42,7 @@ VERSIONS: Final = pytest.mark.parametrize("version", [4, 6])
 INTERCEPTS: Final = pytest.mark.parametrize(
     "options", [REDIRECT, TPROXY], ids=lambda o: o.intercept
 )
+ICMPV6, ND_REDIRECT = 58, 137
 _TCP_MAXSEG: Final = 2
 BEFORE: Final = """
 table inet before {
@@ -359,6 +361,8 @@ def test_a_lost_table_forwards_nothing(
 def test_without_the_guard_the_table_alone_is_closed(gateway: Gateway, version: int) -> None:
     """``forward`` drops what ``prerouting`` did not mark, whoever else sets marks."""
     gateway.load(OPEN)
+    with gateway.net.hub.entered():
+        remove_routing()
     gateway.run("nft", "flush", "chain", "inet", "egressproxy", "judge")
     assert gateway.is_silent(gateway.net.client, SERVER[version], 7001)
     gateway.run(
@@ -389,11 +393,30 @@ def test_a_connection_from_before_the_table_is_not_forwarded(
 
 
 def test_clients_are_not_told_of_a_way_past_the_gateway(gateway: Gateway) -> None:
-    """Client and server are on the gateway's own wire: Linux would redirect both, IPv6 always."""
+    """They are on the gateway's own wire with the server: Linux would redirect, by IPv6 always."""
     gateway.load(OPEN)
-    with udp(gateway.net.server, SERVER[6], 7001) as server, _udp_client(gateway, 6) as client:
-        for _ in range(3):
-            client.sendto(b"?", (SERVER[6], 7001))
-            server.recv(1)
-        assert "2001:db8:97::1" not in gateway.net.client.run("ip", "-6", "route", "show", "cache")
-    assert gateway.count(rule_counter(OPEN.id)) == 3
+    assert _redirects(gateway) == 0
+    gateway.run("nft", "flush", "chain", "inet", "egressproxy", "output")
+    assert _redirects(gateway) > 0
+
+
+def _redirects(gateway: Gateway) -> int:
+    """How many come to the client for a datagram to a server that it could reach by itself."""
+    gateway.run("ip", "address", "replace", "fe80::97/64", "dev", "eth0", "nodad")
+    with (
+        udp(gateway.net.hub, HUB[6]) as hub,
+        udp(gateway.net.server, SERVER[6], 7001) as server,
+        _udp_client(gateway, 6) as client,
+        packet_socket(gateway.net.client) as tap,
+    ):
+        hub.sendto(b"first", client.getsockname()[:2])  # the hub knows its neighbour from now on
+        assert client.recv(10) == b"first"
+        client.sendto(b"?", (SERVER[6], 7001))
+        server.recv(1)
+        hub.sendto(b"last of all", client.getsockname()[:2])
+        found = 0
+        while b"last of all" not in (frame := tap.recv(4096)):
+            found += (
+                frame[12:14] == b"\x86\xdd" and frame[20] == ICMPV6 and frame[54] == ND_REDIRECT
+            )
+        return found
