@@ -2,7 +2,9 @@
 
 A socket that is closed with unread bytes sends a RST, and the RST destroys the refusal before the
 client has read it. So: send, ``shutdown(SHUT_WR)``, then read and drop what the client is still
-sending, for a bounded time and number of bytes, then close.
+sending, for a bounded time and number of bytes, then close. A client that has said its ClientHello
+and no more waits for an answer and sends nothing: there the kernel can do the rest, and the socket
+is closed at once.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from egressproxy.planes.http_commands import CloseReason
 from egressproxy.planes.reactor import ERR, OUT
 from egressproxy.policy.rules import Refusal
 from egressproxy.policy.verdict import Action, Reason, Verdict
+from egressproxy.wire.alert import ACCESS_DENIED
 
 if TYPE_CHECKING:
     from egressproxy.planes.flow import Flow, Leg
@@ -78,6 +81,23 @@ class Refuser:
             self.say(flow, message)
         else:
             self._flows.end(flow, CloseReason.ERROR, reset=True)
+
+    def deny_hello(self, flow: Flow, verdict: Verdict, size: int) -> None:
+        """Deny by a ClientHello of ``size`` octets, which the client's ``pending`` begins with."""
+        flow.verdict = verdict
+        self._ledger.refused(flow, verdict)
+        leg = flow.client
+        said = leg.pending
+        if (
+            said is None
+            or len(said) != size
+            or leg.readable
+            or (flow.ruleset or self._context.ruleset).refusal is not Refusal.ALERT
+            or not _sent(leg, ACCESS_DENIED)
+        ):
+            self.carry_out(flow, ACCESS_DENIED)
+        else:
+            self._flows.end(flow, CloseReason.REFUSED)
 
     def say(self, flow: Flow, message: bytes) -> None:
         """Send, then close as this module's head says; the flow is recorded already."""
@@ -174,6 +194,14 @@ class Refuser:
                 break
             farewell.left -= count
         self._flows.end(flow, CloseReason.REFUSED)
+
+
+def _sent(leg: Leg, message: bytes) -> bool:
+    """Whether a socket took a message: its empty buffer takes a few octets whole or not at all."""
+    try:
+        return leg.sock.send(message) > 0
+    except OSError:
+        return False
 
 
 def outcome(verdict: Verdict | None, reason: Reason) -> Verdict:

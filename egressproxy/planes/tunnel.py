@@ -76,7 +76,7 @@ class Tunnels:
         if hello.name is not None:
             flow.name_source = _SNI
         if not verdict.is_allow:
-            self._refuser.deny(flow, verdict, ACCESS_DENIED)
+            self._refuser.deny_hello(flow, verdict, hello.size)
             return
         flow.verdict = verdict
         upstream = flow.upstream

@@ -92,7 +92,7 @@ class TestClientVanishes:
     def test_while_it_is_refused(self, worlds: Worlds) -> None:
         world, port, _ = tls_world(worlds)
         client = world.connect(port)
-        client.send(client_hello("bad.example"))
+        client.send(client_hello("bad.example") + b"more")
         assert [facts.stage for facts in world.engine.flows()] == ["refuse"]
         client.reset()
         assert world.engine.active == 0

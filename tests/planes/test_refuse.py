@@ -48,10 +48,40 @@ class TestRefusal:
             client.recv()
 
 
-def test_a_refused_client_that_goes_on_sending_is_drained_for_a_second(worlds: Worlds) -> None:
+def test_a_client_that_waits_for_an_answer_costs_no_second_event(worlds: Worlds) -> None:
     world, port, _ = tls_world(worlds)
     client = world.connect(port)
     client.send(client_hello("bad.example"))
+    assert world.engine.active == 0
+    assert client.recv_all() == ACCESS_DENIED
+    assert world.outcomes() == [(DENY, Reason.DEFAULT_DENY, "refused")]
+
+
+def test_an_alert_that_came_before_a_reset_is_read(worlds: Worlds) -> None:
+    """What a client sends into the closed socket is answered by a RST, which destroys nothing."""
+    world, port, _ = tls_world(worlds)
+    client = world.connect(port)
+    client.send(client_hello("bad.example"))
+    client.send(b"early data")
+    with contextlib.suppress(OSError):
+        client.send(b"and more")
+    assert client.recv() == ACCESS_DENIED
+
+
+def test_a_hello_in_pieces_is_refused_at_once_too(worlds: Worlds) -> None:
+    world, port, _ = tls_world(worlds)
+    client = world.connect(port)
+    hello = client_hello("bad.example")
+    client.send(hello[:100])
+    client.send(hello[100:])
+    assert world.engine.active == 0
+    assert client.recv_all() == ACCESS_DENIED
+
+
+def test_a_refused_client_that_goes_on_sending_is_drained_for_a_second(worlds: Worlds) -> None:
+    world, port, _ = tls_world(worlds)
+    client = world.connect(port)
+    client.send(client_hello("bad.example") + b"early data")
     for _ in range(10):
         client.send(b"more")
     assert client.recv_all() == ACCESS_DENIED
@@ -63,7 +93,7 @@ def test_a_refused_client_that_goes_on_sending_is_drained_for_a_second(worlds: W
 def test_a_refused_client_that_floods_is_drained_of_a_megabyte(worlds: Worlds) -> None:
     world, port, _ = tls_world(worlds)
     client = world.connect(port)
-    client.send(client_hello("bad.example"))
+    client.send(client_hello("bad.example") + b"early data")
     client.sock.setblocking(True)
 
     def flood() -> None:
