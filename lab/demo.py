@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lab import loopback_demo, scenes
-from lab.firewall import Mode
 from lab.gateway import gateway
 from lab.namespaces import LabError
 from lab.network import network
@@ -95,7 +94,7 @@ def _on_the_network(act: Callable[[Play], None]) -> int:
             policy = scenes.SHIPPED.read_text()
             with (
                 network(Path(directory)) as lab,
-                gateway(lab, policy, mode=Mode.REDIRECT) as running,
+                gateway(lab, policy) as running,
             ):
                 act(Play(stage, running, policy))
         except LabError as error:

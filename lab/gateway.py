@@ -1,20 +1,20 @@
-"""``egressproxy run`` in the hub: started as a user would, its policy edited, its records read."""
+"""``egressproxy up`` in the hub: started as a user would, its policy edited, its records read."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from egressproxy.policy.compile import compile_policy
+from egressproxy.kernel.firewall_options import Intercept
 from egressproxy.policy.load import load_policy
-from lab import firewall, sites
+from lab import sites
 from lab.absence import absence
 from lab.events import EventReader
 from lab.namespaces import LabError
@@ -36,27 +36,82 @@ _POLL_S: Final = 0.005
 
 @dataclass(slots=True)
 class Gateway:
-    """A running gateway; ``records`` are its flow records."""
+    """A gateway; ``records`` are its flow records, ``intercept`` how flows come to its proxy."""
 
     lab: Network
-    policy_file: Path
+    folder: Path
     records: EventReader
-    mode: firewall.Mode
-    process: subprocess.Popen[bytes]
-    service_log: Path
+    intercept: Intercept
+    options: Sequence[str] = ()
+    process: subprocess.Popen[bytes] | None = None
+    _running: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def policy_file(self) -> Path:
+        """The policy, in a folder of its own: the gateway watches it."""
+        return self.folder / "policy" / "policy.yaml"
+
+    @property
+    def service_log(self) -> Path:
+        """What the service says of itself."""
+        return self.folder / "service.log"
+
+    @property
+    def state(self) -> Path:
+        """Where it remembers the hub's own sysctls."""
+        return self.folder / "state.json"
 
     @property
     def explicit(self) -> str:
         """The explicit plane's address, as curl's ``-x`` takes it."""
         return f"http://{sites.HUB_INSIDE[0]}:{EXPLICIT_PORT}"
 
-    def route(self, mode: firewall.Mode) -> None:
-        """Let application ports reach the plane this way from now on."""
-        self.mode = mode
-        loaded = load_policy(self.policy_file)
-        ports = [port for _, port in compile_policy(loaded).application_ports()]
-        text = firewall.script(mode, firewall.openings(loaded), ports)
-        firewall.apply(self.lab.net.hub, text)
+    @property
+    def pid(self) -> int:
+        """The supervisor's process id.
+
+        Raises:
+            LabError: it was not started.
+        """
+        if self.process is None:
+            raise LabError("the gateway is not started")
+        return self.process.pid
+
+    def start(self) -> None:
+        """Start it and wait until it is ready; what it says is appended to ``service_log``.
+
+        Raises:
+            LabError: it did not get ready; with the end of what it said.
+        """
+        self.process = self._running.enter_context(
+            server(
+                self.lab.net.hub,
+                *(sys.executable, "-m", "egressproxy", "up", "--policy", str(self.policy_file)),
+                *("--management", "none", "--intercept", str(self.intercept)),
+                *("--state", str(self.state), "--log", str(self.records.path)),
+                *("--admin", _ADMIN, "--explicit", f":{EXPLICIT_PORT}"),
+                *(arg for network in sites.SPOKE for arg in ("--explicit-clients", network)),
+                *("--dns", sites.DNS_SERVER[0], *self.options),
+                log=self.service_log,
+                ready=lambda: is_ready(self.lab),
+            )
+        )
+
+    def stop(self) -> None:
+        """Stop it as a service manager does: the kernel's rules stay."""
+        self._running.close()
+        self.process = None
+
+    def restart(self, intercept: Intercept) -> None:
+        """Stop it and start it with another way of interception."""
+        self.stop()
+        self.intercept = intercept
+        self.start()
+
+    def down(self) -> str:
+        """``egressproxy down``; what it says."""
+        argv = (sys.executable, "-m", "egressproxy", "down", "--state", str(self.state))
+        return self.lab.net.hub.run(*argv)
 
     def write_policy(self, text: str) -> float:
         """Replace the policy file as an editor does; returns the monotonic time just before.
@@ -70,22 +125,24 @@ class Gateway:
         return started
 
     def apply_policy(self, text: str) -> float:
-        """Replace the policy and wait until it is in force in every worker; returns the seconds.
+        """Replace the policy and wait until it is in force everywhere; returns the seconds.
 
         Raises:
             LabError: it is not in force in time.
         """
-        before = self.digest()
         started = self.write_policy(text)
         wanted = load_policy(self.policy_file).digest
-        while (now := self.digest()) != wanted:
+        while (now := self._enforced()) != wanted:
             if time.monotonic() - started > _PATIENCE_S:
                 raise LabError(f"the gateway stays at policy {now[:12]}, {wanted[:12]} is wanted")
             time.sleep(_POLL_S)
-        elapsed = time.monotonic() - started
-        if before != wanted:
-            self.route(self.mode)
-        return elapsed
+        return time.monotonic() - started
+
+    def _enforced(self) -> str:
+        """The digest of the policy that workers and kernel enforce; empty during a reload."""
+        page = json.loads(self.admin("/policy")[1])
+        digest = str(page["digest"])
+        return digest if page["last_reload"]["digest"] == digest else ""
 
     def digest(self) -> str:
         """The digest of the policy in force."""
@@ -142,7 +199,7 @@ def gateway(
     lab: Network,
     policy: str,
     *,
-    mode: firewall.Mode = firewall.Mode.REDIRECT,
+    intercept: Intercept = Intercept.REDIRECT,
     options: Sequence[str] = (),
 ) -> Iterator[Gateway]:
     """Run the gateway in the hub under a policy, until the block ends.
@@ -152,28 +209,15 @@ def gateway(
     """
     # A folder of its own: the gateway watches it, and the lab's other files are none of its.
     folder = lab.directory / f"gateway-{len(list(lab.directory.glob('gateway-*')))}"
-    folder.mkdir()
-    policy_file = folder / "policy" / "policy.yaml"
-    policy_file.parent.mkdir()
-    policy_file.write_text(policy)
-    log = folder / "flows.jsonl"
-    with server(
-        lab.net.hub,
-        sys.executable,
-        "-m",
-        "egressproxy",
-        "run",
-        *("--policy", str(policy_file), "--log", str(log), "--admin", _ADMIN),
-        *("--redirect", f":{firewall.REDIRECT_PORT}", "--tproxy", f":{firewall.TPROXY_PORT}"),
-        *("--explicit", f":{EXPLICIT_PORT}", "--dns", sites.DNS_SERVER[0]),
-        *options,
-        log=folder / "service.log",
-        ready=lambda: is_ready(lab),
-    ) as process:
-        service_log = folder / "service.log"
-        running = Gateway(lab, policy_file, EventReader(log), mode, process, service_log)
-        running.route(mode)
+    running = Gateway(lab, folder, EventReader(folder / "flows.jsonl"), intercept, options)
+    running.policy_file.parent.mkdir(parents=True)
+    running.policy_file.write_text(policy)
+    try:
+        running.start()
         yield running
+    finally:
+        running.stop()
+        running.down()
 
 
 def is_ready(lab: Network) -> bool:

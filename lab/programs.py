@@ -125,7 +125,7 @@ def server(
         LabError: it ended, or was not ready in time; with the end of what it said.
     """
     with (
-        log.open("wb") as output,
+        log.open("ab") as output,
         subprocess.Popen(
             ("setpriv", "--pdeathsig", "TERM", *namespace.argv(*argv)),
             stdin=subprocess.PIPE,

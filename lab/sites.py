@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+SPOKE: Final = ("10.240.0.0/24", "fd00:240::/64")
 SPOKE_NODE: Final = ("10.240.0.4", "fd00:240::4")
 SPOKE_SECOND: Final = ("10.240.0.5", "fd00:240::5")
 """A second node of the spoke, for policies that tell sources apart."""

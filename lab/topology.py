@@ -24,11 +24,10 @@ INSIDE: Final = "inside"
 OUTSIDE: Final = "outside"
 """The hub's interface that faces the internet."""
 _SYSCTLS: Final = (
-    ("ipv4/ip_forward", "1"),
-    ("ipv6/conf/all/forwarding", "1"),
-    ("ipv4/conf/all/rp_filter", "0"),
-    ("ipv4/conf/default/rp_filter", "0"),
+    ("ipv4/conf/all/rp_filter", "2"),
+    ("ipv4/conf/default/rp_filter", "2"),
 )
+"""Of Ubuntu. The hub forwards nothing until the gateway says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +61,9 @@ def topology(directory: Path) -> Iterator[Topology]:
         _address(built.internet, "lo", sites.DNS_SERVER, host=True)
         _default_route(built.spoke, sites.HUB_INSIDE)
         _default_route(built.hub, sites.INTERNET_GATEWAY)
+        # The hub network's own machines (the DNS server) know the way back by peering.
+        for network, gateway in zip(sites.SPOKE, sites.HUB_OUTSIDE, strict=True):
+            built.internet.run("ip", "route", "add", network, "via", gateway)
         yield built
 
 

@@ -21,21 +21,15 @@ from egressproxy.observe.record import FlowRecord, Plane, to_json_line
 from egressproxy.policy.load import load_policy
 from egressproxy.policy.verdict import Action, Reason
 from egressproxy.service.configuration import read_config
+from egressproxy.service.firewall_configuration import FIREWALL_NAMES
 from egressproxy.settings import Settings
-from lab import firewall
-from lab.firewall import Mode
-from lab.gateway import gateway
-from lab.network import network
-from lab.programs import client, missing
-from lab.topology import INSIDE, OUTSIDE
+from lab.programs import missing
 from tests import reference
 from tests.policy.tag_file import CUT, tag_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.network import Network
-    from lab.programs import Finished
 
 ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = ROOT / "docs"
@@ -117,12 +111,13 @@ def test_policies_are_found_in_the_docs() -> None:
     assert len(POLICIES) > 5
 
 
-def test_config_file_of_the_docs_is_read(tmp_path: Path) -> None:
-    (text,) = (
-        block.text for block in blocks(DOCS / "operations.md") if block.name == "config.yaml"
-    )
-    (tmp_path / "config.yaml").write_text(text)
-    assert read_config(tmp_path / "config.yaml", NAMES)
+@pytest.mark.parametrize(
+    ("name", "known"), [("config.yaml", NAMES), ("up.yaml", NAMES | FIREWALL_NAMES)]
+)
+def test_config_file_of_the_docs_is_read(name: str, known: frozenset[str], tmp_path: Path) -> None:
+    (text,) = (block.text for block in blocks(DOCS / "operations.md") if block.name == name)
+    (tmp_path / name).write_text(text)
+    assert read_config(tmp_path / name, known)
 
 
 CONSOLES: Final = [block for block in BLOCKS if block.language == "console"]
@@ -248,10 +243,6 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-NFT: Final = {block.name: block for block in BLOCKS if block.language == "nft"}
-UNKNOWN_CERTIFICATE: Final = 60  # curl(1), EXIT CODES
-TLS_ALERT: Final = 35
-TIMED_OUT: Final = 28
 LAB_POLICY: Final = """\
 version: 1
 cloud: AzureCloud
@@ -259,32 +250,6 @@ rules:
   - {name: contoso, to: [www.contoso.example], ports: [https, http]}
   - {name: api, to: [20.1.2.3], ports: ["tcp:443"]}
 """
-
-
-@pytest.mark.netns
-@pytest.mark.parametrize("name", ["redirect.nft", "tproxy.nft"])
-def test_nft_text_of_the_docs_works(name: str, tmp_path: Path) -> None:
-    """In the lab's hub: a name that is allowed, one that is not, and what pass 1 opens."""
-    text = NFT[name].text.replace('outside = "eth0"', f'outside = "{OUTSIDE}"')
-    text = text.replace('inside = "eth0"', f'inside = "{INSIDE}"')
-    assert text.count("define") == text.count(f'side = "{INSIDE}"') + text.count(f'"{OUTSIDE}"')
-    with network(tmp_path) as lab, gateway(lab, LAB_POLICY) as running:
-        running.route(Mode.TPROXY)  # its policy routes; its table goes
-        lab.net.hub.run("nft", "delete", "table", "inet", firewall.TABLE)
-        lab.net.hub.run("nft", "-f", "-", stdin=text)
-        assert _fetch(lab, "https://www.contoso.example/").code == 0
-        assert running.record(name="www.contoso.example")["plane"] == "transparent"
-        assert _fetch(lab, "https://gist.github.com/").code == TLS_ALERT
-        assert running.record(name="gist.github.com")["reason"] == "default_deny"
-        mark = running.records.mark()
-        assert _fetch(lab, "https://20.1.2.3/").code in (0, UNKNOWN_CERTIFICATE)
-        assert _fetch(lab, "http://20.18.0.1:1433/", time_s=1).code == TIMED_OUT
-        assert not running.records.read()[mark:]
-
-
-def _fetch(lab: Network, url: str, *, time_s: int = 15) -> Finished:
-    curl = ("curl", "-4", "-sS", "--max-time", str(time_s), "-o", "/dev/null", url)
-    return client(lab.net.spoke, *curl, environment=lab.trust)
 
 
 # What the code has is in the docs
@@ -302,10 +267,12 @@ def test_every_command_and_option_is_documented() -> None:
             assert max(parameter.opts, key=len) in text or isinstance(parameter, click.Argument)
 
 
-def test_every_task_option_of_run_is_in_operations() -> None:
+def test_every_task_option_of_run_and_up_is_in_operations() -> None:
     text = _pages("operations.md")
     limits = {limit.name for limit in fields(Settings)}
-    lacking = [n for n in NAMES - limits if f"--{n.replace('_', '-')}" not in text]
+    lacking = [
+        n for n in (NAMES | FIREWALL_NAMES) - limits if f"--{n.replace('_', '-')}" not in text
+    ]
     assert not lacking
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from egressproxy.kernel.firewall_options import Intercept
 from lab import policies
 from lab.clients import Clients
-from lab.firewall import Mode
 from lab.gateway import Gateway, gateway
 from lab.network import Network, network
 
@@ -48,22 +48,31 @@ def session_gateway(lab: Network) -> Iterator[Gateway]:
         running.await_no_flows()
 
 
+def _standard(running: Gateway, intercept: Intercept) -> Iterator[Gateway]:
+    if running.intercept is not intercept:
+        running.restart(intercept)
+    yield running
+    if running.policy_file.read_text() != STANDARD:
+        running.apply_policy(STANDARD)
+
+
 @pytest.fixture
 def gw(session_gateway: Gateway) -> Iterator[Gateway]:
     """The shared gateway under the standard policy, reached by REDIRECT; records begin anew."""
-    yield session_gateway
-    if session_gateway.policy_file.read_text() != STANDARD:
-        session_gateway.apply_policy(STANDARD)
-    if session_gateway.mode is not Mode.REDIRECT:
-        session_gateway.route(Mode.REDIRECT)
+    yield from _standard(session_gateway, Intercept.REDIRECT)
 
 
-@pytest.fixture(params=[Mode.REDIRECT, Mode.TPROXY])
-def either(gw: Gateway, request: pytest.FixtureRequest) -> Gateway:
-    """The shared gateway, once by REDIRECT and once by TPROXY."""
-    if gw.mode is not request.param:
-        gw.route(request.param)
-    return gw
+@pytest.fixture(scope="session", params=list(Intercept))
+def intercept(request: pytest.FixtureRequest) -> Intercept:
+    """Both ways of interception; of the session, so that the gateway is restarted seldom."""
+    way: Intercept = request.param
+    return way
+
+
+@pytest.fixture
+def either(session_gateway: Gateway, intercept: Intercept) -> Iterator[Gateway]:
+    """The shared gateway under the standard policy, once by REDIRECT and once by TPROXY."""
+    yield from _standard(session_gateway, intercept)
 
 
 @pytest.fixture(scope="session")

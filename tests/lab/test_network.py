@@ -5,15 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 import pytest
 
-from egressproxy.policy.rules import Origin, Rule
-from egressproxy.policy.verdict import Action
-from egressproxy.ports import parse_ports
-from lab import firewall, sites
 from lab.authority import create_authority
 from lab.hello_tap import hello_size, missing_bytes
 from lab.namespaces import namespaces, remove_stale, run
@@ -62,27 +57,3 @@ def test_hello_tap_finds_the_end_of_a_hello_in_any_records(tmp_path: Path) -> No
         records = cut_records(made.hello, size)
         assert hello_size(records + b"\x17\x03\x03\x00\x01x") == len(records)
         assert all(missing_bytes(records[:end]) > 0 for end in range(len(records)))
-
-
-def test_openings_follow_the_rules_in_order() -> None:
-    rules = [
-        ("api", ["tcp:443"], sites.API_SERVER.addresses[0], Action.ALLOW),
-        ("no", ["udp:53", "tcp:1-9"], sites.DNS_SERVER[1], Action.DENY),
-        ("app", ["https"], sites.DNS_SERVER[1], Action.ALLOW),
-    ]
-    texts = [str(opening) for rule in rules for opening in firewall.openings_of(_rule(*rule))]
-    assert texts == [
-        "meta nfproto ipv4 ip daddr { 20.1.2.3/32 } tcp dport 443 accept",
-        "meta nfproto ipv6 ip6 daddr { fd00:53::10/128 } udp dport 53 drop",
-        "meta nfproto ipv6 ip6 daddr { fd00:53::10/128 } tcp dport 1-9 drop",
-    ]
-
-
-def _rule(name: str, ports: list[str], destination: str, action: Action) -> Rule:
-    return Rule(
-        id=name,
-        action=action,
-        ports=tuple(parse_ports(item) for item in ports),
-        origin=Origin("lab", 1),
-        networks=(ip_network(destination),),
-    )
