@@ -13,11 +13,11 @@ import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, assert_never, cast
 
 from aiohttp import ClientSession, web
 
-from lab import sites
+from lab import ntp, sites
 from lab.authority import Authority, load_authority
 from lab.dns_server import serve_dns
 from lab.echo import ByteEcho, DatagramEcho, Greeter
@@ -28,7 +28,7 @@ from lab.registry import front
 from lab.web import PEERS, Connection, application
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 READY: Final = "ready"
 TLS_PORTS: Final = (443, 8443)
@@ -112,19 +112,9 @@ class Internet:
         """Listen on every port of every site; returns when all listen."""
         for site in sites.SITES:
             for address in site.addresses:
-                if site.service is sites.Service.OPAQUE:
-                    await self._serve_echo(address, TLS_PORTS[0])
-                    continue
-                for port in TLS_PORTS:
-                    self._listen(address, port, partial(self._take_tls, site))
-                for port in HTTP_PORTS:
-                    self._listen(address, port, partial(self._take_http, site))
-                for port in ECHO_PORTS:
-                    await self._serve_echo(address, port)
-        loop = asyncio.get_running_loop()
+                await self._serve_site(site, address)
         for address in (*sites.API_SERVER.addresses, *sites.CONTOSO.addresses):
-            for port in UDP_PORTS:
-                await loop.create_datagram_endpoint(DatagramEcho, local_addr=(address, port))
+            await self._serve_datagrams(address, UDP_PORTS, DatagramEcho)
         for address in sites.DNS_SERVER:
             await serve_dns(address, self.events)
 
@@ -143,6 +133,33 @@ class Internet:
             case _:
                 self.app[PEERS][transport.get_extra_info("peername")] = connection
                 return self.http()
+
+    async def _serve_site(self, site: sites.Site, address: str) -> None:
+        match site.service:
+            case sites.Service.OPAQUE:
+                await self._serve_echo(address, TLS_PORTS[0])
+            case sites.Service.TIME:
+                await self._serve_datagrams(address, (ntp.PORT,), lambda: ntp.Server(self.events))
+            case sites.Service.PORTS:
+                for port in sites.OPEN_TCP:
+                    await self._serve_echo(address, port)
+                await self._serve_datagrams(address, sites.OPEN_UDP, DatagramEcho)
+            case sites.Service.WEB:
+                for port in TLS_PORTS:
+                    self._listen(address, port, partial(self._take_tls, site))
+                for port in HTTP_PORTS:
+                    self._listen(address, port, partial(self._take_http, site))
+                for port in ECHO_PORTS:
+                    await self._serve_echo(address, port)
+            case never:
+                assert_never(never)
+
+    async def _serve_datagrams(
+        self, address: str, ports: tuple[int, ...], protocol: Callable[[], asyncio.DatagramProtocol]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        for port in ports:
+            await loop.create_datagram_endpoint(protocol, local_addr=(address, port))
 
     async def _serve_echo(self, address: str, port: int) -> None:
         loop = asyncio.get_running_loop()

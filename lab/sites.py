@@ -35,6 +35,10 @@ class Service(Enum):
     """TLS and HTTP: 443, 8443 and 80."""
     OPAQUE = "opaque"
     """A byte-exact echo on 443."""
+    TIME = "time"
+    """An NTP server on UDP 123."""
+    PORTS = "ports"
+    """Echoes on ``OPEN_TCP`` and ``OPEN_UDP``: something to be scanned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,18 @@ CONTOSO: Final = Site("contoso", ("20.18.0.1", "2603:1040:18::1"), ("*.contoso.e
 OPAQUE_SITE: Final = Site(
     "opaque", ("20.18.0.2", "2603:1040:18::2"), (OPAQUE,), service=Service.OPAQUE
 )
+TIME: Final = Site(
+    "time", ("185.125.190.56", "2620:2d:4000:1::3f"), ("ntp.ubuntu.com",), service=Service.TIME
+)
+SQL: Final = Site(
+    "sql",
+    ("20.191.166.4", "2603:1040:404::4"),
+    ("lab-sql.database.windows.net",),
+    service=Service.PORTS,
+)
+"""In the service tag ``Sql.JapanEast``."""
+OPEN_TCP: Final = (22, 53, 1433, 3389, 8080, 11000, 11999, 12000, 65535)
+OPEN_UDP: Final = (53, 123, 161, 514, 1434, 4500)
 ELSEWHERE: Final = Site("elsewhere", ("52.85.1.1", "2600:9000::1"), ())
 
 SITES: Final = (
@@ -83,6 +99,8 @@ SITES: Final = (
     REGISTRY_BLOBS,
     OPAQUE_SITE,  # ahead of CONTOSO, whose wildcard claims its name
     CONTOSO,
+    TIME,
+    SQL,
     ELSEWHERE,
 )
 
