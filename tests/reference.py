@@ -129,7 +129,7 @@ def metrics() -> list[Metric]:
         counters.set_service_tags(TagEdition(Path("tags.json"), "Public", 1, 1.0, DatedBy.NAME))
         registry = CollectorRegistry()
         registry.register(CountersCollector(counters))
-        supervisor = SimpleNamespace(crew=None, is_ready=False, last_reload=None)
+        supervisor = SimpleNamespace(crew=None, is_ready=False, last_reload=None, firewall=None)
         registry.register(ServiceCollector(cast("Supervisor", supervisor)))
         return list(registry.collect())
     finally:

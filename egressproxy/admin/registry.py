@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from egressproxy.observe.metrics import CountersCollector
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
+    from egressproxy.service.firewall import Firewall
     from egressproxy.service.supervisor import Supervisor
 
 
@@ -59,6 +60,27 @@ class ServiceCollector(Collector):
             "The longest time that an engine could not run during the last reload",
             value=report.installation.stall_s if report else 0.0,
         )
+        yield from _firewall(supervisor.firewall)
+
+
+def _firewall(firewall: Firewall | None) -> Iterable[Metric]:
+    """Without one (``run``) the families have no samples."""
+    up = GaugeMetricFamily(
+        "egressproxy_firewall_up",
+        "Whether table, routing guard and sysctls are as the policy needs them",
+        labels=(),
+    )
+    judged = CounterMetricFamily(
+        "egressproxy_kernel_judged_packets",
+        "Packets that open a connection, by what the kernel did with them (at most 5 s old)",
+        labels=("outcome",),
+    )
+    if firewall is not None:
+        up.add_metric((), float(firewall.is_up))
+        for outcome, packets in firewall.judged().items():
+            judged.add_metric((outcome,), packets)
+    yield up
+    yield judged
 
 
 def make_registry(supervisor: Supervisor) -> CollectorRegistry:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from egressproxy.policy.rules import Policy, Rule
+    from egressproxy.service.firewall import Firewall
     from egressproxy.service.generation import Generation
     from egressproxy.service.report import ReloadReport
     from egressproxy.service.supervisor import Supervisor
@@ -32,6 +33,7 @@ def readiness(supervisor: Supervisor) -> dict[str, Any]:
             }
             for slot in slots
         ],
+        "firewall": _firewall(supervisor.firewall),
     }
 
 
@@ -84,6 +86,8 @@ def report_view(report: ReloadReport) -> dict[str, Any]:
         "workers": done.workers,
         "revoked": done.revoked,
         "kept": done.kept,
+        "kernel_revoked": report.forwarded.revoked,
+        "kernel_kept": report.forwarded.kept,
         "stall_ms": round(done.stall_s * 1000, 3),
     }
 
@@ -91,6 +95,18 @@ def report_view(report: ReloadReport) -> dict[str, Any]:
 def moment(seconds: float) -> str:
     """POSIX seconds as RFC 3339 text in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _firewall(firewall: Firewall | None) -> dict[str, Any] | None:
+    """The kernel's part, where there is one."""
+    if firewall is None:
+        return None
+    return {
+        "up": firewall.is_up,
+        "policy": firewall.digest,
+        "intercept": str(firewall.options.intercept),
+        "problems": list(firewall.problems),
+    }
 
 
 def _destinations(rule: Rule) -> list[str]:

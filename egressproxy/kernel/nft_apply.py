@@ -144,6 +144,17 @@ class Nft:
             raise nft_fault.refusal(done.stderr)
         return read_listing(done.stdout, elements=elements)
 
+    def timed_elements(self) -> dict[str, tuple[tuple[str, int], ...]]:
+        """The addresses of every set with timeouts, each with the seconds that it has left.
+
+        Raises:
+            KernelError: nft cannot be asked, or there is no table.
+        """
+        done = self._run("--json", "list", "table", FAMILY, TABLE)
+        if done.returncode != 0:
+            raise nft_fault.refusal(done.stderr)
+        return read_timed_elements(done.stdout)
+
     def add_elements(self, name: str, elements: Iterable[tuple[str, int]]) -> None:
         """Put addresses into a set, each for so many seconds; one that is in it gets the new time.
 
@@ -250,6 +261,28 @@ def read_listing(text: str, *, elements: bool) -> TableState:
         StopIteration,
         RecursionError,
     ) as error:
+        raise KernelError(
+            "nft lists the table in a form that is not known", hint=nft_fault.INSTALL
+        ) from error
+
+
+def read_timed_elements(text: str) -> dict[str, tuple[tuple[str, int], ...]]:
+    """The same from what ``nft --json list table`` prints.
+
+    Raises:
+        KernelError: it is something else.
+    """
+    try:
+        listed = (entry["set"] for entry in json.loads(text)["nftables"] if "set" in entry)
+        return {
+            str(each["name"]): tuple(
+                (str(item["elem"]["val"]), int(item["elem"]["expires"]))
+                for item in each.get("elem", ())
+            )
+            for each in listed
+            if "timeout" in each.get("flags", ())
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise KernelError(
             "nft lists the table in a form that is not known", hint=nft_fault.INSTALL
         ) from error

@@ -31,7 +31,7 @@ from egressproxy.observe.log import RecordLog
 from egressproxy.resolve.address_book import AddressBook
 from egressproxy.resolve.guard import Guard
 from egressproxy.resolve.resolver import Resolver
-from egressproxy.service.forwarded import NOTHING_REVOKED, Judge, Revocation, revoke
+from egressproxy.service.forwarded import NOTHING_REVOKED, Judge, Revocation, forwarded, revoke
 from egressproxy.service.journal import journal
 from egressproxy.service.kernel_denies import KernelDenies
 from egressproxy.service.kernel_rules import KernelRules
@@ -55,6 +55,8 @@ LOOK_S: Final = 5.0
 RETRY_S: Final = 1.0
 PAUSE_S: Final = 0.1
 """Between two looks: who changes something usually changes more."""
+_KEPT: Final = 1 / 3
+"""Part of the grace after which the addresses that are in use are looked at again."""
 
 
 class Firewall:
@@ -92,11 +94,24 @@ class Firewall:
             grace_s=run.settings.address_grace_s, entries=run.settings.address_book_entries
         )
         self._owes_revocation = False
+        self._keep_addresses_at = 0.0
 
     @property
     def is_up(self) -> bool:
         """Whether the kernel enforces the policy in force, and nothing else."""
         return not self.problems
+
+    @property
+    def digest(self) -> str:
+        """The policy that the kernel enforces, or will as soon as it takes its table."""
+        return self._rules.policy.digest
+
+    def judged(self) -> dict[str, int]:
+        """Judged packets by what became of them, some seconds old: an ``Outcome``, or the rule's.
+
+        Empty until the table was seen.
+        """
+        return self._rules.judged()
 
     @property
     def options(self) -> FirewallOptions:
@@ -171,6 +186,7 @@ class Firewall:
             await self._look(elements=is_told)
             if self._owes_revocation and not self.problems:
                 await self._settle()
+            await self._keep_addresses()
             await asyncio.sleep(PAUSE_S)
 
     async def _open(self, stack: AsyncExitStack) -> None:
@@ -183,7 +199,7 @@ class Firewall:
         changes = stack.enter_context(Changes())
         await asyncio.to_thread(self._rules.put_up)
         await self._look_for_addresses()
-        denies = KernelDenies(
+        self._denies = KernelDenies(
             nflog,
             ruleset=lambda: self._current().ruleset,
             guard=lambda: self._guard,
@@ -192,7 +208,7 @@ class Firewall:
             counters=self._counters,
             clients=self.options.clients,
         )
-        await stack.enter_async_context(denies)
+        await stack.enter_async_context(self._denies)
         resolver = Resolver(
             settings,
             servers=[str(server) for server in self._run.servers],
@@ -211,6 +227,7 @@ class Firewall:
         for descriptor in changes.descriptors():
             loop.add_reader(descriptor, self._read, changes)
             stack.callback(loop.remove_reader, descriptor)
+        await self._learn_from_sets()
         self._owes_revocation = True
         await self._settle()
 
@@ -238,6 +255,32 @@ class Firewall:
         self._counters.kernel_repair()
         journal().info("the kernel's firewall is put back")
 
+    async def _learn_from_sets(self) -> None:
+        """What a service before us was answered: its flows go on, and its denies keep their names.
+
+        Each address is good for a grace from now at most, and goes past our own guard.
+        """
+        wanted = wanted_names(self._current().policy, self._rules.policy)
+        found = await asyncio.to_thread(self._rules.nft.timed_elements) if wanted else {}
+        grace_s = self._book.grace_s
+        for each in wanted:
+            for set_name in name_sets(each.name):
+                for address, left_s in found.get(set_name, ()):
+                    self._book.learn(each.name, (address,), max(0.0, left_s - grace_s))
+
+    async def _keep_addresses(self) -> None:
+        """Addresses of names that forwarded connections use stay names' addresses."""
+        now = time.monotonic()
+        if now < self._keep_addresses_at or not len(self._book):
+            return
+        self._keep_addresses_at = now + self._book.grace_s * _KEPT
+        try:
+            entries = await asyncio.to_thread(forwarded)
+        except KernelError as error:
+            journal().warning("forwarded connections cannot be listed", why=str(error))
+            return
+        self._book.keep({entry.dst for entry in entries})
+
     def _fail(self, what: str, error: KernelError) -> None:
         if self.problems != (str(error),):
             journal().error(what, why=str(error), hint="it is tried again")
@@ -264,7 +307,7 @@ class Firewall:
             now=time.time(),
         )
         try:
-            done = await revoke(judge)
+            done = await revoke(judge, self._denies.revoked)
         except KernelError as error:
             journal().error("forwarded connections are not judged anew", why=str(error))
             return NOTHING_REVOKED

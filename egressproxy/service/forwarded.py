@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 from egressproxy.kernel.conntrack import Conntrack
 from egressproxy.kernel.marks import FORWARDED
-from egressproxy.kernel.packet import TCP, UDP
+from egressproxy.kernel.packet import TCP, UDP, Packet
 from egressproxy.policy.networks import NEVER_DIALLED
 from egressproxy.policy.rules import OnReload
 from egressproxy.policy.verdict import Flow
 from egressproxy.ports import Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from egressproxy.kernel.conntrack import Entry
     from egressproxy.policy.networks import Network
@@ -80,30 +80,42 @@ class Judge:
         return False
 
 
-async def revoke(judge: Judge) -> Revocation:
+async def revoke(judge: Judge, on_revoked: Callable[[Packet], None]) -> Revocation:
     """End every forwarded connection that the judge does not allow.
+
+    Args:
+        judge: of the policy in force.
+        on_revoked: called with what each connection that was ended began with.
 
     Raises:
         KernelError: the kernel does not list or end them.
     """
-    entries = await asyncio.to_thread(_forwarded)
+    entries = await asyncio.to_thread(forwarded)
     denied: list[Entry] = []
     for start in range(0, len(entries), SLICE):
         denied += [each for each in entries[start : start + SLICE] if not judge.allows(each)]
         await asyncio.sleep(0)
     if judge.ruleset.on_reload is OnReload.KEEP:
         return Revocation(kept=len(denied))
-    return Revocation(revoked=await asyncio.to_thread(_end, denied))
+    ended = await asyncio.to_thread(_end, denied)
+    for each in ended:
+        on_revoked(Packet(each.src, each.dst, each.protocol, each.sport, each.dport))
+    return Revocation(revoked=len(ended))
 
 
-def _forwarded() -> list[Entry]:
+def forwarded() -> list[Entry]:
+    """Every connection that the kernel forwards; blocks.
+
+    Raises:
+        KernelError: the kernel does not list them.
+    """
     with Conntrack() as conntrack:
         return list(conntrack.entries(mark=FORWARDED, mask=FORWARDED))
 
 
-def _end(entries: Iterable[Entry]) -> int:
+def _end(entries: Iterable[Entry]) -> list[Entry]:
     with Conntrack() as conntrack:
-        return sum(conntrack.delete(entry) for entry in entries)
+        return [entry for entry in entries if conntrack.delete(entry)]
 
 
 def _is_in(address: str, networks: Iterable[Network]) -> bool:

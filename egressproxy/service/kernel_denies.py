@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 from egressproxy.kernel.nft_names import LogWord
 from egressproxy.kernel.packet import ICMP, ICMPV6, TCP, UDP
 from egressproxy.observe.record import FlowRecord, NameSource, Plane
+from egressproxy.planes.http_commands import CloseReason
 from egressproxy.policy.memo import Memo
 from egressproxy.policy.verdict import Action, Flow, Reason, Verdict
 from egressproxy.ports import Protocol as FlowProtocol
@@ -162,6 +163,16 @@ class KernelDenies:
             self._counters.kernel_packets(len(packets))
         self._tell_losses()
 
+    def revoked(self, packet: Packet) -> None:
+        """Write of a forwarded connection that was ended: the policy denies it now."""
+        ruleset, now = self._ruleset(), self._wall_clock()
+        names = self._book.names_of(packet.dst)
+        why = _BY_WORD[LogWord.DENY]
+        if self._is_served(packet.src):
+            why = self._why(LogWord.DENY, packet, names[:MAX_NAMES_ASKED], ruleset, now)
+        verdict = Verdict(Action.DENY, Reason.REVOKED, why.rule_id, why.decided_by)
+        self._record(packet, verdict, next(iter(names), None), "", CloseReason.REVOKED)
+
     def _tell(self, logged: LoggedPacket, ruleset: Ruleset, now: float) -> None:
         word = _WORDS.get(logged.prefix.strip(), LogWord.DENY)
         packet = logged.packet
@@ -173,11 +184,18 @@ class KernelDenies:
         else:
             verdict = self._why(word, packet, names[:MAX_NAMES_ASKED], ruleset, now)
         passed = word is LogWord.AUDIT
+        self._record(packet, verdict, name, note, "open" if passed else "refused")
+
+    def _record(
+        self, packet: Packet, verdict: Verdict, name: DnsName | None, note: str, close_reason: str
+    ) -> None:
+        ruleset = self._ruleset()
+        passed = close_reason == "open"
         action = Action.ALLOW if passed else Action.DENY
         self._counters.flow(Plane.NETWORK, action, verdict.reason, would_deny=passed)
         self._sink.write(
             FlowRecord(
-                time=now,
+                time=self._wall_clock(),
                 flow_id=f"{self._prefix}{next(self._numbers):x}",
                 src_port=packet.src_port,
                 action=action,
@@ -193,7 +211,7 @@ class KernelDenies:
                 dst_ip=packet.dst,
                 name=name,
                 name_source=NameSource.NONE if name is None else NameSource.DNS,
-                close_reason="open" if passed else "refused",
+                close_reason=close_reason,
                 policy=ruleset.digest,
                 note=note,
             )

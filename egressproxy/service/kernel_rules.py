@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egressproxy.kernel.firewall_options import Intercept
 from egressproxy.kernel.held_table import HeldTable
 from egressproxy.kernel.nft_apply import Nft
+from egressproxy.kernel.nft_names import Outcome, rule_counter
 from egressproxy.kernel.nft_script import table_script, transition_script
 from egressproxy.kernel.routing import ensure_guard, ensure_tproxy, remove_tproxy, routing_state
 from egressproxy.kernel.sysctls import ensure_sysctls, sysctl_differences
+from egressproxy.policy.verdict import Action
 from egressproxy.service.journal import journal
 
 if TYPE_CHECKING:
@@ -24,7 +26,15 @@ if TYPE_CHECKING:
     from egressproxy.kernel.firewall_options import FirewallOptions
     from egressproxy.kernel.held_table import Script
     from egressproxy.kernel.kernel_policy import KernelPolicy
-    from egressproxy.kernel.nft_apply import TableState
+
+
+RULE_OUTCOMES: Final = {
+    (Action.ALLOW, False): "rule_allow",
+    (Action.DENY, False): "rule_deny",
+    (Action.ALLOW, True): "rule_would_deny",
+    (Action.DENY, True): "rule_would_deny",
+}
+"""What a rule's counter counts, by its action and whether only audit lets pass."""
 
 
 class KernelRules:
@@ -47,10 +57,19 @@ class KernelRules:
         self._state = state
         self._table = HeldTable(self.nft, state)
 
-    @property
-    def seen(self) -> TableState | None:
-        """The table when it was last looked at."""
-        return self._table.seen
+    def judged(self) -> dict[str, int]:
+        """Packets on the table's counters when it was last looked at; those of rules added up."""
+        table = self._table.seen
+        if table is None:
+            return {}
+        found = dict.fromkeys((*Outcome, *RULE_OUTCOMES.values()), 0)
+        rules = {rule_counter(rule.id): rule for rule in self.policy.rules}
+        for name, counter in table.counters.items():
+            rule = rules.get(name)
+            outcome = name if rule is None else RULE_OUTCOMES[rule.action, rule.would_deny]
+            if outcome in found:
+                found[outcome] += counter.packets
+        return found
 
     def put_up(self) -> None:
         """Guard, TPROXY's routing, table, sysctls; over whatever is there of a service before.

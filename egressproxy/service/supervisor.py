@@ -144,8 +144,8 @@ class Supervisor:
             if self._order is not None:
                 order = replace(self._order, options=_with_ports(self._order.options, opened))
                 row = self.counters.supervisor()
-                self.firewall = Firewall(order, self.options, row, lambda: crew.current)
-                await stack.enter_async_context(self.firewall)
+                firewall = Firewall(order, self.options, row, lambda: crew.current)
+                self.firewall = await stack.enter_async_context(firewall)
             await self._keep_serving(crew, opened)
         crew.current.close()
         if crew.failure is not None:

@@ -57,6 +57,7 @@ class FakeSupervisor:
     phase: Phase = Phase.STARTING
     is_ready: bool = False
     last_reload: ReloadReport | None = None
+    firewall: Any = None
     answers: list[ReloadReport | ServiceError] = field(default_factory=list)
 
     async def reload(self, trigger: Trigger) -> ReloadReport:
