@@ -178,25 +178,12 @@ class Ledger:
 
     def _http_record(self, flow: Flow, name: NameRecord, why: str) -> FlowRecord:
         authority, verdict = name.authority, name.verdict
-        context = self._context
-        ruleset = flow.ruleset or context.ruleset
         host = None if authority is None else authority.name
-        denied_host = host if verdict.action is _DENY or verdict.would_deny else None
-        age = context.clock() - flow.started
-        return FlowRecord(
-            time=context.wall_clock() - age,
-            flow_id=f"{self._prefix}{flow.number:x}",
-            action=verdict.action,
-            reason=verdict.reason,
-            plane=flow.plane,
+        is_news = verdict.action is _DENY or verdict.would_deny
+        ruleset = flow.ruleset or self._context.ruleset
+        return self._record(flow, verdict, why)._replace(
             protocol=_HTTP,
-            src_ip=flow.source.address,
-            src_port=flow.src_port,
             dst_port=flow.dst_port if authority is None else authority.port,
-            rule=verdict.rule_id,
-            decided_by=verdict.decided_by,
-            would_deny=verdict.would_deny,
-            source_group=ruleset.source_group(flow.source.address),
             dst_ip=flow.dst_ip if authority is None or not authority.address else authority.address,
             name=host,
             name_source=NameSource.NONE if authority is None else NameSource.HOST,
@@ -205,8 +192,5 @@ class Ledger:
             bytes_up=name.bytes_up,
             bytes_down=name.bytes_down,
             requests=name.requests,
-            duration_s=age,
-            close_reason=why,
-            policy=ruleset.digest,
-            note=ruleset.note(denied_host) if denied_host is not None else "",
+            note=ruleset.note(host) if host is not None and is_news else "",
         )
