@@ -113,6 +113,16 @@ class Gateway:
         argv = (sys.executable, "-m", "egressproxy", "down", "--state", str(self.state))
         return self.lab.net.hub.run(*argv)
 
+    def status(self, *options: str) -> str:
+        """What ``egressproxy nft status`` says in the hub.
+
+        Raises:
+            LabError: not all is as it has to be; with what it says.
+        """
+        argv = (sys.executable, "-m", "egressproxy", "nft", "status", *options)
+        place = ("--policy", str(self.policy_file), "--state", str(self.state))
+        return self.lab.net.hub.run(*argv, *place, "--intercept", str(self.intercept))
+
     def write_policy(self, text: str) -> float:
         """Replace the policy file as an editor does; returns the monotonic time just before.
 

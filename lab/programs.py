@@ -31,6 +31,7 @@ PACKAGES: Final = {
     "node": "nodejs",
     "chromium": "chromium",
     "nc": "netcat-openbsd",
+    "nmap": "nmap",
     "skopeo": "skopeo",
     "docker-registry": "docker-registry",
 }

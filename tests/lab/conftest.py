@@ -12,6 +12,7 @@ from lab import policies
 from lab.clients import Clients
 from lab.gateway import Gateway, gateway
 from lab.network import Network, network
+from tests.policy.tag_file import tag_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,27 @@ RULES: Final = """\
 STANDARD: Final = policies.policy(
     policies.CORE, policies.DNS, policies.API_SERVER, policies.REGISTRY, rules=RULES
 )
+TAGS: Final = "ServiceTags_Public.json"
+NETWORK_RULES: Final = (
+    policies.policy(
+        policies.CORE,
+        policies.DNS,
+        policies.API_SERVER,
+        rules="""\
+  - {name: no-dac, action: deny, to: ["tag:Sql.JapanEast"], ports: ["tcp:11999"]}
+  - {name: sql, to: ["tag:Sql.JapanEast"], ports: ["tcp:1433", "tcp:11000-11999", "udp:1434"]}
+  - {name: second, to: ["tag:Sql.JapanEast"], ports: ["tcp:12000"], from: [second-node]}
+  - {name: ours, to: [20.18.0.1, "2603:1040:18::1"], ports: ["udp:1194", "udp:5000", "tcp:9001"]}
+  - {name: ntp, to: [ntp.ubuntu.com], ports: ["udp:123"]}
+  - {name: monitor, to: [lab.ods.opinsights.azure.com], ports: ["tcp:1433"]}
+  - {name: inner, to: [private.contoso.example], ports: ["tcp:1433"]}
+  - {name: missing, to: [a.invalid], ports: ["tcp:1433"]}
+  - {name: web, to: ["*.contoso.example"], ports: [https, http]}
+""",
+    )
+    + f"service_tags: {TAGS}\n"
+)
+"""Rules of the network plane, of every kind; ``TAGS`` lies beside the policy."""
 
 
 @pytest.fixture(scope="session")
@@ -48,18 +70,18 @@ def session_gateway(lab: Network) -> Iterator[Gateway]:
         running.await_no_flows()
 
 
-def _standard(running: Gateway, intercept: Intercept) -> Iterator[Gateway]:
+def _under(running: Gateway, policy: str, intercept: Intercept) -> Gateway:
     if running.intercept is not intercept:
         running.restart(intercept)
-    yield running
-    if running.policy_file.read_text() != STANDARD:
-        running.apply_policy(STANDARD)
+    if running.policy_file.read_text() != policy:
+        running.apply_policy(policy)
+    return running
 
 
 @pytest.fixture
-def gw(session_gateway: Gateway) -> Iterator[Gateway]:
-    """The shared gateway under the standard policy, reached by REDIRECT; records begin anew."""
-    yield from _standard(session_gateway, Intercept.REDIRECT)
+def gw(session_gateway: Gateway) -> Gateway:
+    """The shared gateway under the standard policy, reached by REDIRECT."""
+    return _under(session_gateway, STANDARD, Intercept.REDIRECT)
 
 
 @pytest.fixture(scope="session", params=list(Intercept))
@@ -70,9 +92,18 @@ def intercept(request: pytest.FixtureRequest) -> Intercept:
 
 
 @pytest.fixture
-def either(session_gateway: Gateway, intercept: Intercept) -> Iterator[Gateway]:
+def either(session_gateway: Gateway, intercept: Intercept) -> Gateway:
     """The shared gateway under the standard policy, once by REDIRECT and once by TPROXY."""
-    yield from _standard(session_gateway, intercept)
+    return _under(session_gateway, STANDARD, intercept)
+
+
+@pytest.fixture
+def firewall(session_gateway: Gateway, intercept: Intercept) -> Gateway:
+    """The shared gateway under ``NETWORK_RULES``, once by REDIRECT and once by TPROXY."""
+    tags = session_gateway.policy_file.with_name(TAGS)
+    if not tags.exists():  # it is watched
+        tags.write_text(tag_file())
+    return _under(session_gateway, NETWORK_RULES, intercept)
 
 
 @pytest.fixture(scope="session")
