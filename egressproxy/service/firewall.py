@@ -93,7 +93,7 @@ class Firewall:
         self._book = AddressBook(
             grace_s=run.settings.address_grace_s, entries=run.settings.address_book_entries
         )
-        self._owes_revocation = False
+        self._is_unsettled = False
         self._keep_addresses_at = 0.0
 
     @property
@@ -162,11 +162,11 @@ class Firewall:
         What fails is journalled and tried again by ``keep``; until then nothing is open that either
         policy denies.
         """
-        self._owes_revocation = True
         async with self._lock:
             try:
                 await asyncio.to_thread(self._rules.open_last, self._coming)
             except KernelError as error:
+                self._is_unsettled = True
                 self._fail("the kernel is between two policies", error)
                 return NOTHING_REVOKED
         return await self._settle()
@@ -184,7 +184,7 @@ class Firewall:
             is_told = self._bell.is_set()
             self._bell.clear()
             await self._look(elements=is_told)
-            if self._owes_revocation and not self.problems:
+            if self._is_unsettled and not self.problems:
                 await self._settle()
             await self._keep_addresses()
             await asyncio.sleep(PAUSE_S)
@@ -228,7 +228,6 @@ class Firewall:
             loop.add_reader(descriptor, self._read, changes)
             stack.callback(loop.remove_reader, descriptor)
         await self._learn_from_sets()
-        self._owes_revocation = True
         await self._settle()
 
     def _read(self, changes: Changes) -> None:
@@ -310,8 +309,9 @@ class Firewall:
             done = await revoke(judge, self._denies.revoked)
         except KernelError as error:
             journal().error("forwarded connections are not judged anew", why=str(error))
+            self._is_unsettled = True
             return NOTHING_REVOKED
-        self._owes_revocation = False
+        self._is_unsettled = False
         self._counters.kernel_revoked(done.revoked)
         return done
 
