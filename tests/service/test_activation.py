@@ -11,7 +11,11 @@ import pytest
 
 from egressproxy.errors import ServiceError
 from egressproxy.planes.context import ListenerKind
-from egressproxy.service.activation import inherited_listeners, is_activated
+from egressproxy.service.activation import (
+    activated_kinds,
+    inherited_listeners,
+    is_activated,
+)
 from egressproxy.service.listeners import open_listeners
 from egressproxy.service.options import Endpoint, Listener
 from tests.service.activated import activated
@@ -67,6 +71,7 @@ def give() -> Iterator[Callable[..., dict[str, str]]]:
 )
 def test_not_for_us(environment: dict[str, str]) -> None:
     assert not is_activated(environment)
+    assert not activated_kinds({**environment, "LISTEN_FDNAMES": "redirect"})
     assert inherited_listeners(environment, first=FIRST) == ()
 
 
@@ -78,6 +83,7 @@ def test_names_become_kinds(give: Callable[..., dict[str, str]]) -> None:
     ]
     environment = give(one, two, names="redirect:explicit")
     assert is_activated(environment)
+    assert activated_kinds(environment) == {"redirect", "explicit"}
     found = inherited_listeners(environment, first=FIRST)
     assert [(each.kind, each.endpoint) for each in found] == expected
     for each in found:

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from egressproxy.errors import ServiceError
+from egressproxy.errors import KernelError, ServiceError
 from egressproxy.service import reload as reload_module
+from egressproxy.service.forwarded import Revocation
 from egressproxy.service.generation import load_generation
 from egressproxy.service.reload import Reloader
 from egressproxy.service.report import Installation, Outcome, ReloadReport, Trigger
 from tests.policy.tag_file import tag_file
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from egressproxy.service.crew import Crew
+    from egressproxy.service.firewall import Firewall
     from egressproxy.service.generation import Generation
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_blocking")]
@@ -44,16 +46,48 @@ class FakeCrew:
     failure: str = ""
     installed: list[int] = field(default_factory=list)
     may_go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    steps: list[str] = field(default_factory=list)
 
-    async def install(self, new: Generation) -> Installation:
+    async def install(
+        self, new: Generation, before_commit: Callable[[], Awaitable[None]] | None = None
+    ) -> Installation:
         await self.may_go_on.wait()
         if self.failure:
             raise ServiceError(self.failure)
+        self.steps.append("prepared")
+        if before_commit is not None:
+            await before_commit()
+        self.steps.append("committed")
         if new is not self.current:
             self.current.close()
         self.current = new
         self.installed.append(new.number)
         return Installation(workers=2, revoked=1, kept=0, stall_s=0.001)
+
+
+@dataclass
+class FakeFirewall:
+    """Says into the crew's steps what it is asked."""
+
+    crew: FakeCrew
+
+    async def close_first(self, new: Generation) -> None:
+        assert new is not self.crew.current
+        self.crew.steps.append("closed")
+
+    async def open_last(self) -> Revocation:
+        self.crew.steps.append("opened")
+        return Revocation(revoked=3)
+
+
+class RefusesOnce(FakeFirewall):
+    """Does not take the first policy that it is given."""
+
+    async def close_first(self, new: Generation) -> None:
+        if "refused" not in self.crew.steps:
+            self.crew.steps.append("refused")
+            raise KernelError("nft: no")
+        await super().close_first(new)
 
 
 @dataclass
@@ -71,13 +105,21 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(tmp_path: Path, text: str = POLICY) -> AsyncIterator[Bench]:
+async def bench(
+    tmp_path: Path, text: str = POLICY, firewall: type[FakeFirewall] | None = None
+) -> AsyncIterator[Bench]:
     path = tmp_path / "policy.yaml"
     write(path, text)
     crew = FakeCrew(await asyncio.to_thread(load_generation, path, 1, allow_outside=False))
     crew.may_go_on.set()
     reports: list[ReloadReport] = []
-    reloader = Reloader(path, cast("Crew", crew), allow_outside=False, on_report=reports.append)
+    reloader = Reloader(
+        path,
+        cast("Crew", crew),
+        allow_outside=False,
+        on_report=reports.append,
+        firewall=cast("Firewall", firewall(crew)) if firewall else None,
+    )
     async with asyncio.TaskGroup() as group:
         duties = [
             group.create_task(reloader.run()),
@@ -104,6 +146,44 @@ async def test_applied(tmp_path: Path) -> None:
         assert report.changes == ("+ rule rules/two: allow two.test on tls:443",)
         assert report.installation.workers == 2
         assert at.reports == [report]
+
+
+ORDER = ["prepared", "closed", "committed", "opened"]
+
+
+async def test_the_kernel_closes_before_the_commit_and_opens_after_it(tmp_path: Path) -> None:
+    async with bench(tmp_path, firewall=FakeFirewall) as at:
+        write(at.path, MORE)
+        report = await at.request()
+        assert at.crew.steps == ORDER
+        assert report.forwarded == Revocation(revoked=3)
+
+
+async def test_a_date_takes_the_same_way(tmp_path: Path) -> None:
+    async with bench(tmp_path, firewall=FakeFirewall) as at:
+        await at.request(Trigger.EXPIRY)
+        assert at.crew.steps == ORDER
+        write(at.path, BAD)
+        await at.request(Trigger.EXPIRY)  # the policy in force has dates of its own
+        assert at.crew.steps == ORDER * 2
+
+
+async def test_what_the_kernel_refuses_is_a_failed_reload_that_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reload_module, "FIRST_RETRY_S", 0.01)
+    async with bench(tmp_path, firewall=RefusesOnce) as at:
+        before = at.crew.current
+        write(at.path, MORE)
+        report = await at.request()
+        assert (report.outcome, report.error) == (Outcome.FAILED, "nft: no")
+        assert at.crew.current is before
+        async with asyncio.timeout(10):
+            while len(at.reports) < 2:  # noqa: ASYNC110 - the reports know no event
+                await asyncio.sleep(0.01)
+        assert at.reports[1].outcome is Outcome.APPLIED
+        assert at.reports[1].triggers == (Trigger.ADMIN, Trigger.RETRY)
+        assert at.crew.steps == ["prepared", "refused", *ORDER]
 
 
 async def test_unchanged_touches_no_worker(tmp_path: Path) -> None:
