@@ -188,6 +188,10 @@ class Law:
         flow = Flow(Protocol.TLS, sites.SPOKE_NODE[0], port, DnsName(name))
         return self._ruleset.decide_application(flow, self._now).is_allow
 
+    def allows(self, packet: Packet) -> bool:
+        """Whether the kernel may have forwarded it, or the proxy have sent it."""
+        return self.forwards(packet) or self.dials(packet)
+
     def dials(self, packet: Packet) -> bool:
         """Whether the proxy may have sent it."""
         return packet.protocol == TCP and (packet.dst, packet.dst_port) in self._dialled
@@ -235,7 +239,7 @@ class Border:
         is_lost = packet.dst in sites.SPOKE_NODE
         if seen.quoted is not None:
             about = _back(seen.quoted)
-            is_due = is_lost or any(law.forwards(about) or law.dials(about) for law in ever)
+            is_due = is_lost or any(law.allows(about) for law in ever)
             return _is_ours(packet.src) and is_due
         if is_lost:
             return any(law.answers(packet) for law in ever)
@@ -246,7 +250,7 @@ class Border:
             for since, laws in zip(reversed(self.times), reversed(self.laws), strict=True)
             if seen.time >= since
         )
-        if any(law.forwards(packet) or law.dials(packet) for law in laws):
+        if any(law.allows(packet) for law in laws):
             return True
         # The proxy takes leave of whom it may not dial any more, and says nothing doing so.
         is_farewell = not seen.opens and seen.payload == 0

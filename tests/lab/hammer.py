@@ -25,8 +25,9 @@ PAUSE_S: Final = 0.02
 """Between two rounds of a client: it shares the machine with the gateway."""
 MAX_ROUNDS: Final = 20_000
 _PATIENCE_S: Final = 20.0
-_TLS_PORT: Final = 443
-_NOW: Final = struct.pack("ii", 1, 0)  # SO_LINGER: closed with a reset
+TLS_PORT: Final = 443
+AT_ONCE: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER: closed with a reset."""
 _ECHO: Final = {4: bytes.fromhex("0800b0ed47110001"), 6: bytes.fromhex("8000000047110001")}
 
 
@@ -44,10 +45,9 @@ class Door(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """One TLS handshake: when, for which name, and what became of it."""
+    """One TLS handshake: when it began (monotonic), for which name, and what became of it."""
 
     began: float
-    ended: float
     name: str
     served: bool
 
@@ -80,17 +80,27 @@ class Hammer:
 
 
 @contextmanager
-def hammer(lab: Network, names: Sequence[str], doors: Sequence[Door]) -> Iterator[Hammer]:
+def hammer(
+    lab: Network, names: Sequence[str], doors: Sequence[Door], *, other_port: int = 0
+) -> Iterator[Hammer]:
     """Let clients ask for TLS names and knock at doors until the block ends.
+
+    Args:
+        lab: where.
+        names: asked for at 443.
+        doors: knocked at, all in a round.
+        other_port: where another client asks for the names, if anywhere.
 
     Raises:
         BaseException: a client's own fault, at the end.
     """
     clients = Hammer()
     works = {
-        "tls": partial(_ask_names, lab, clients, names),
+        "tls": partial(_ask_names, lab, clients, names, TLS_PORT),
         "packets": partial(_knock, clients, doors),
     }
+    if other_port:
+        works["other port"] = partial(_ask_names, lab, clients, names, other_port)
     threads = [
         threading.Thread(target=_run, args=(lab.net.spoke, clients, name, work), name=name)
         for name, work in works.items()
@@ -120,24 +130,22 @@ def _run(spoke: Namespace, clients: Hammer, name: str, work: Callable[[], Iterat
         clients.faults.append(error)
 
 
-def _ask_names(lab: Network, clients: Hammer, names: Sequence[str]) -> Iterator[None]:
+def _ask_names(lab: Network, clients: Hammer, names: Sequence[str], port: int) -> Iterator[None]:
     """A round is one handshake for each name, by IPv4 and by IPv6 in turn."""
     turn = 0
     while True:
         for name in names:
             turn += 1
-            began = time.monotonic()
-            served = is_served(
-                lab, name, version=(4, 6)[turn // len(names) % 2], patience_s=clients.patience_s
-            )
-            clients.attempts.append(Attempt(began, time.monotonic(), name, served))
+            began, version = time.monotonic(), (4, 6)[turn // len(names) % 2]
+            served = is_served(lab, name, version=version, port=port, patience_s=clients.patience_s)
+            clients.attempts.append(Attempt(began, name, served))
             if clients.ending.is_set():
                 return
         yield
 
 
 def is_served(
-    lab: Network, name: str, *, version: int = 4, port: int = _TLS_PORT, patience_s: float = 5.0
+    lab: Network, name: str, *, version: int = 4, port: int = TLS_PORT, patience_s: float = 5.0
 ) -> bool:
     """Whether a TLS handshake for a name succeeds, from the namespace of the calling thread."""
     address = sites.site_of(name).addresses[version == 6]
@@ -174,7 +182,7 @@ def knock(door: Door) -> Iterator[socket.socket]:
         if door.protocol is socket.SOCK_DGRAM:
             _send(sock, b"knock", door.place)
         else:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOW)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
             sock.connect_ex(door.place)
         yield sock
 
