@@ -31,7 +31,8 @@ from egressproxy.observe.log import RecordLog
 from egressproxy.resolve.address_book import AddressBook
 from egressproxy.resolve.guard import Guard
 from egressproxy.resolve.resolver import Resolver
-from egressproxy.service.forwarded import NOTHING_REVOKED, Judge, Revocation, forwarded, revoke
+from egressproxy.service.addresses_in_use import AddressesInUse, learn_from_sets
+from egressproxy.service.forwarded import NOTHING_REVOKED, Judge, Revocation, revoke
 from egressproxy.service.journal import journal
 from egressproxy.service.kernel_denies import KernelDenies
 from egressproxy.service.kernel_rules import KernelRules
@@ -55,8 +56,6 @@ LOOK_S: Final = 5.0
 RETRY_S: Final = 1.0
 PAUSE_S: Final = 0.1
 """Between two looks: who changes something usually changes more."""
-_KEPT: Final = 1 / 3
-"""Part of the grace after which the addresses that are in use are looked at again."""
 
 
 class Firewall:
@@ -94,7 +93,7 @@ class Firewall:
             grace_s=run.settings.address_grace_s, entries=run.settings.address_book_entries
         )
         self._is_unsettled = False
-        self._keep_addresses_at = 0.0
+        self._in_use = AddressesInUse(self._book)
 
     @property
     def is_up(self) -> bool:
@@ -186,7 +185,7 @@ class Firewall:
             await self._look(elements=is_told)
             if self._is_unsettled and not self.problems:
                 await self._settle()
-            await self._keep_addresses()
+            await self._in_use.keep()
             await asyncio.sleep(PAUSE_S)
 
     async def _open(self, stack: AsyncExitStack) -> None:
@@ -227,7 +226,9 @@ class Firewall:
         for descriptor in changes.descriptors():
             loop.add_reader(descriptor, self._read, changes)
             stack.callback(loop.remove_reader, descriptor)
-        await self._learn_from_sets()
+        if wanted := wanted_names(self._current().policy, self._rules.policy):
+            elements = await asyncio.to_thread(self._rules.nft.timed_elements)
+            learn_from_sets(self._book, wanted, elements)
         await self._settle()
 
     def _read(self, changes: Changes) -> None:
@@ -253,32 +254,6 @@ class Firewall:
             self._names.refill()
         self._counters.kernel_repair()
         journal().info("the kernel's firewall is put back")
-
-    async def _learn_from_sets(self) -> None:
-        """What a service before us was answered: its flows go on, and its denies keep their names.
-
-        Each address is good for a grace from now at most, and goes past our own guard.
-        """
-        wanted = wanted_names(self._current().policy, self._rules.policy)
-        found = await asyncio.to_thread(self._rules.nft.timed_elements) if wanted else {}
-        grace_s = self._book.grace_s
-        for each in wanted:
-            for set_name in name_sets(each.name):
-                for address, left_s in found.get(set_name, ()):
-                    self._book.learn(each.name, (address,), max(0.0, left_s - grace_s))
-
-    async def _keep_addresses(self) -> None:
-        """Addresses of names that forwarded connections use stay names' addresses."""
-        now = time.monotonic()
-        if now < self._keep_addresses_at or not len(self._book):
-            return
-        self._keep_addresses_at = now + self._book.grace_s * _KEPT
-        try:
-            entries = await asyncio.to_thread(forwarded)
-        except KernelError as error:
-            journal().warning("forwarded connections cannot be listed", why=str(error))
-            return
-        self._book.keep({entry.dst for entry in entries})
 
     def _fail(self, what: str, error: KernelError) -> None:
         if self.problems != (str(error),):
