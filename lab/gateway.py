@@ -22,7 +22,7 @@ from lab.programs import server
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from lab.network import Network
 
@@ -211,8 +211,11 @@ def gateway(
     *,
     intercept: Intercept = Intercept.REDIRECT,
     options: Sequence[str] = (),
+    files: Mapping[str, str] | None = None,
 ) -> Iterator[Gateway]:
     """Run the gateway in the hub under a policy, until the block ends.
+
+    ``files`` are texts that lie beside the policy.
 
     Raises:
         LabError: it did not get ready; with the end of what it said.
@@ -222,6 +225,8 @@ def gateway(
     running = Gateway(lab, folder, EventReader(folder / "flows.jsonl"), intercept, options)
     running.policy_file.parent.mkdir(parents=True)
     running.policy_file.write_text(policy)
+    for name, text in (files or {}).items():
+        running.policy_file.with_name(name).write_text(text)
     try:
         running.start()
         yield running

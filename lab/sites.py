@@ -88,7 +88,7 @@ SQL: Final = Site(
     service=Service.PORTS,
 )
 """In the service tag ``Sql.JapanEast``."""
-OPEN_TCP: Final = (22, 53, 1433, 3389, 8080, 11000, 11999, 12000, 65535)
+OPEN_TCP: Final = (22, 53, 1433, 3389, 8080, 11000, 11019, 12000, 65535)
 OPEN_UDP: Final = (53, 123, 161, 514, 1434, 4500)
 ELSEWHERE: Final = Site("elsewhere", ("52.85.1.1", "2600:9000::1"), ())
 

@@ -17,18 +17,23 @@ from egressproxy.kernel.kernel_policy import kernel_policy
 from egressproxy.kernel.nft_apply import Nft
 from egressproxy.kernel.takeover import takeover
 from egressproxy.policy.load import load_policy
+from lab.gateway import Gateway, gateway
 from lab.programs import client
+from tests.policy.tag_file import tag_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from lab.gateway import Gateway
     from lab.namespaces import Namespace
 
+TAGS: Final = "ServiceTags_Public.json"
+"""Beside the policy that names it: the tests' cut."""
 TIMEOUT_S: Final = 5.0
 _SENT: Final = re.compile(r"Raw packets sent: (\d+)")
 _PORT: Final = re.compile(r"(\d+)/([a-z|]+)/(?:tcp|udp)/")
+ALL_TCP: Final = ("-sS", "-p-", "--max-retries", "0")
+COMMON_UDP: Final = ("-sU", "--top-ports", "200", "--max-retries", "0", "--min-rate", "400")
 _NMAP: Final = ("nmap", "-n", "-Pn", "--disable-arp-ping", "-v", "-T5")
 
 
@@ -80,6 +85,19 @@ def port_of(local: socket.socket) -> int:
     """A socket's own port."""
     port: int = local.getsockname()[1]
     return port
+
+
+@contextmanager
+def instead_of(shared: Gateway, policy: str, *options: str) -> Iterator[Gateway]:
+    """A gateway with other options and its own files; the shared one is stopped meanwhile."""
+    shared.stop()
+    shared.down()
+    try:
+        files = {TAGS: tag_file()}
+        with gateway(shared.lab, policy, options=("--workers", "1", *options), files=files) as it:
+            yield it
+    finally:
+        shared.start()
 
 
 @dataclass(frozen=True, slots=True)

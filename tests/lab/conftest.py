@@ -12,6 +12,7 @@ from lab import policies
 from lab.clients import Clients
 from lab.gateway import Gateway, gateway
 from lab.network import Network, network
+from tests.lab.attempts import TAGS
 from tests.policy.tag_file import tag_file
 
 if TYPE_CHECKING:
@@ -31,15 +32,14 @@ RULES: Final = """\
 STANDARD: Final = policies.policy(
     policies.CORE, policies.DNS, policies.API_SERVER, policies.REGISTRY, rules=RULES
 )
-TAGS: Final = "ServiceTags_Public.json"
 NETWORK_RULES: Final = (
     policies.policy(
         policies.CORE,
         policies.DNS,
         policies.API_SERVER,
         rules="""\
-  - {name: no-dac, action: deny, to: ["tag:Sql.JapanEast"], ports: ["tcp:11999"]}
-  - {name: sql, to: ["tag:Sql.JapanEast"], ports: ["tcp:1433", "tcp:11000-11999", "udp:1434"]}
+  - {name: no-dac, action: deny, to: ["tag:Sql.JapanEast"], ports: ["tcp:11019"]}
+  - {name: sql, to: ["tag:Sql.JapanEast"], ports: ["tcp:1433", "tcp:11000-11019", "udp:1434"]}
   - {name: second, to: ["tag:Sql.JapanEast"], ports: ["tcp:12000"], from: [second-node]}
   - {name: ours, to: [20.18.0.1, "2603:1040:18::1"], ports: ["udp:1194", "udp:5000", "tcp:9001"]}
   - {name: ntp, to: [ntp.ubuntu.com], ports: ["udp:123"]}

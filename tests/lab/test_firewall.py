@@ -15,6 +15,7 @@ import dns.query
 import pytest
 
 from lab import ntp, sites
+from lab.gateway import ADMIN_PORT
 from lab.programs import client
 from tests.lab.attempts import attempt, counts, datagrams, echoes, is_open, port_of
 
@@ -75,7 +76,7 @@ def test_ports_beside_the_rule_stay_shut(firewall: Gateway, family: int, port: i
 
 @FAMILY
 def test_a_deny_rule_before_the_allow_decides(firewall: Gateway, family: int) -> None:
-    _tcp_is_refused(firewall, SQL[family], 11999, reason="rule", rule="rules/no-dac")
+    _tcp_is_refused(firewall, SQL[family], 11019, reason="rule", rule="rules/no-dac")
 
 
 @FAMILY
@@ -247,3 +248,13 @@ def test_application_ports_go_to_the_proxy(firewall: Gateway, family: int) -> No
         assert connection.recv(100).startswith(b"HTTP/1.1 403 ")
     assert firewall.record(skip=mark, name="example.com")["plane"] == "transparent"
     assert counts(firewall).since(before).outcomes["proxied"] == 1
+
+
+@FAMILY
+@pytest.mark.parametrize("port", [22, 15001, ADMIN_PORT])
+def test_what_the_hub_refuses_is_recorded(firewall: Gateway, family: int, port: int) -> None:
+    """Also the port that application flows are redirected to, when it is asked for by itself."""
+    mark = firewall.records.mark()
+    with attempt(firewall.lab.net.spoke, sites.HUB_INSIDE[family], port) as trying:
+        _refused(firewall, mark, trying, reason="loop", dst_port=port)
+        assert not is_open(trying)
