@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+import sys
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -16,8 +17,6 @@ from lab.skopeo import skopeo
 from lab.tls_client import Offer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lab.play import Play
     from lab.tls_client import TlsClient
 
@@ -35,6 +34,7 @@ Write your own policy:
   .venv/bin/egressproxy init"""
 _MONITOR: Final = "lab.ods.opinsights.azure.com"
 _CALL: Final = ("curl", "-sS", "--max-time", "10")
+_CLOCK: Final = "ntp.ubuntu.com"
 _PROBE_PAUSE_S: Final = 0.002
 _ENFORCED_WITHIN_S: Final = 5.0
 
@@ -87,42 +87,10 @@ def api_server(play: Play) -> None:
     play.expect("deny", "no_sni", skip=mark, dst_ip=elsewhere)
 
 
-def kernel(play: Play) -> None:
-    """Network rules, by address and by name; what none of them allows."""
-    play.stage.scene(
-        "3. All other traffic is the kernel's: network rules, or dropped and logged",
-        "aks/ntp opens UDP 123 to a name: the gateway resolves it, its addresses are a set in"
-        " nftables.\nNothing else leaves the spoke, whatever the port.",
-    )
-    if not play.has("nc"):
-        return
-    mark = play.gateway.records.mark()
-    clock = "ntp.ubuntu.com"
-    ask = (sys.executable, "-m", "lab.ntp", clock)
-    done = play.run(*ask, shown=("python", *ask[1:]))
-    play.stage.check(done.code == 0, f"allowed: udp:123 of {clock}, by aks/ntp", done.text)
-    elsewhere = sites.ELSEWHERE.addresses[0]
-    play.run("nc", "-vz", "-w", "1", elsewhere, "9000")
-    play.expect("deny", "default_deny", skip=mark, dst_ip=elsewhere, dst_port=9000, plane="network")
-    play.stage.say("\n  What the kernel counted so far, asked in the hub:")
-    play.stage.command(("egressproxy", "nft", "status", "--policy", "policies/lab.yaml"))
-    said = play.gateway.status()
-    facts = [line.split("\t") for line in said.splitlines()]
-    play.stage.said("\n".join("  ".join(fact) for fact in facts if _is_news(fact)))
-    counted = {fact[1]: int(fact[2]) for fact in facts if fact[0] in ("outcome", "rule")}
-    is_counted = counted["aks/ntp#ubuntu"] and counted["default_deny"]
-    play.stage.check(bool(is_counted), "table, guard and sysctls are in place; both are counted")
-
-
-def _is_news(fact: Sequence[str]) -> bool:
-    """Whether it is a line of ``nft status`` with packets, or of the routing guard."""
-    return fact[0] == "guard" or (fact[0] in ("outcome", "rule") and fact[2] != "0")
-
-
 def konnectivity(play: Play) -> None:
     """ALPN and every other byte of the hello arrive as they were sent."""
     play.stage.scene(
-        "4. konnectivity: the ClientHello arrives byte for byte",
+        "3. konnectivity: the ClientHello arrives byte for byte",
         "Its agent offers ALPN konnectivity and h2; a gateway that edits ALPN or ends TLS breaks"
         " kubectl logs and exec.",
     )
@@ -148,7 +116,7 @@ def konnectivity(play: Play) -> None:
 def image_pull(play: Play) -> None:
     """A pull from a registry that redirects its blobs to a second name."""
     play.stage.scene(
-        "5. An image pull from a registry with a dedicated data endpoint",
+        "4. An image pull from a registry with a dedicated data endpoint",
         f"As ACR does, {sites.REGISTRY} redirects every blob to {sites.REGISTRY_DATA}; the"
         " requirement acr allows both.",
     )
@@ -171,7 +139,7 @@ def image_pull(play: Play) -> None:
 def policy_edit(play: Play) -> None:
     """An edit is enforced at once while a tunnel stays up; a broken edit changes nothing."""
     play.stage.scene(
-        "6. A policy edit takes effect while a tunnel stays up",
+        "5. A policy edit takes effect while a tunnel stays up",
         "A konnectivity tunnel is held open. The policy file gets a rule for github.com, loses it"
         " again,\nand is then broken; nobody restarts anything. Times are from the write of the"
         " file.",
@@ -204,7 +172,7 @@ def policy_edit(play: Play) -> None:
 def explicit(play: Play) -> None:
     """The same policy for clients that are told of the proxy."""
     play.stage.scene(
-        "7. The explicit plane: clients that know their proxy",
+        "6. The explicit plane: clients that know their proxy",
         "CONNECT is judged by its name, and the SNI inside must be the same: the last command asks"
         " for\nmcr.microsoft.com and says github.com inside.",
     )
@@ -226,17 +194,21 @@ def kernel(play: Play) -> None:
     """What is no application flow, and a firewall that somebody flushes."""
     elsewhere = sites.ELSEWHERE.addresses[0]
     play.stage.scene(
-        "7. Everything else is the kernel's: dropped and logged",
-        "No network rule allows port 8080; QUIC is refused, so that clients fall back to TCP."
-        "\nThen somebody in the hub flushes every nftables rule: until they are back, nothing is"
-        " forwarded.",
+        "7. Everything else is the kernel's: network rules, or dropped and logged",
+        "aks/ntp opens UDP 123 to a name, whose addresses are a set in nftables. No network rule"
+        " allows\nport 8080; QUIC is refused, so that clients fall back to TCP. Then somebody in"
+        " the hub flushes\nevery nftables rule: until they are back, nothing is forwarded.",
     )
     mark = play.gateway.records.mark()
+    ask = ("python", "-m", "lab.ntp", _CLOCK)
+    done = play.run(sys.executable, *ask[1:], shown=ask)
+    play.stage.check(done.code == 0, f"allowed: {_CLOCK} at UDP 123 by aks/ntp", done.text)
     if play.has("curl"):
         play.run("curl", "-sS", "--max-time", "1", f"http://{elsewhere}:8080/")
         play.expect("deny", "default_deny", skip=mark, dst_ip=elsewhere, dst_port=8080)
     play.stage.check(_quic_is_refused(play, elsewhere), "UDP 443 is refused by ICMP, at once")
     play.expect("deny", "quic_refused", skip=mark, dst_ip=elsewhere, dst_port=443)
+    _show_counters(play)
     flush = ("nft", "flush", "ruleset")
     play.stage.command(flush)
     started = time.monotonic()
@@ -290,6 +262,18 @@ def _closed_after(held: TlsClient, started: float) -> float | None:
     except ConnectionError:
         pass
     return 1000 * (time.monotonic() - started)
+
+
+def _show_counters(play: Play) -> None:
+    """What the kernel counted so far, as ``nft status`` tells it in the hub."""
+    play.stage.command(("egressproxy", "nft", "status", "--policy", "policies/lab.yaml"))
+    facts = [line.split("\t") for line in play.gateway.status().splitlines()]
+    counted = [fact for fact in facts if fact[0] in ("outcome", "rule") and fact[2] != "0"]
+    counted.sort(reverse=True)  # rules first
+    play.stage.said("\n".join("  ".join(fact) for fact in counted))
+    names = {fact[1] for fact in counted}
+    is_told = {"aks/ntp#ubuntu", "default_deny", "quic_refused"} <= names
+    play.stage.check(is_told, "all is in place, and every packet is on its counter")
 
 
 def _quic_is_refused(play: Play, address: str) -> bool:
