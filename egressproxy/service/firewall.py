@@ -167,6 +167,7 @@ class Firewall:
             except KernelError as error:
                 self._is_unsettled = True
                 self._fail("the kernel is between two policies", error)
+                self._bell.set()
                 return NOTHING_REVOKED
         return await self._settle()
 
@@ -259,7 +260,6 @@ class Firewall:
         if self.problems != (str(error),):
             journal().error(what, why=str(error), hint="it is tried again")
         self.problems = (str(error),)
-        self._bell.set()
 
     async def _settle(self) -> Revocation:
         """With the table in place: fill the sets of its names, end what it does not allow."""

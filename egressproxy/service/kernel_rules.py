@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from egressproxy.errors import KernelError
 from egressproxy.kernel.firewall_options import Intercept
 from egressproxy.kernel.held_table import HeldTable
 from egressproxy.kernel.nft_apply import Nft
@@ -81,10 +82,15 @@ class KernelRules:
         """
         script = self._script_of(self.policy)
         self._table.check(script)
-        ensure_guard()
-        self._route_tproxy()
-        self._table.put(script)
-        changed = ensure_sysctls(self._state)
+        try:
+            ensure_guard()
+            self._route_tproxy()
+            self._table.put(script)
+            changed = ensure_sysctls(self._state)
+        except KernelError:
+            hint = "egressproxy down takes it back"
+            journal().warning("what is up by now stays, and forwards nothing unjudged", hint=hint)
+            raise
         for rule in routing_state().ahead:
             journal().warning("another routing rule comes before the guard", rule=rule)
         journal().info(

@@ -238,11 +238,20 @@ def test_there_is_one_at_a_time(at: Hub) -> None:
 
 def test_without_nft_it_says_what_to_install_and_changes_nothing(at: Hub) -> None:
     before = machine(at)
-    with at.up(hides=("/usr/sbin/nft",)) as service:
+    hiding = ("sh", "-c", 'mount --bind /dev/null /usr/sbin/nft && exec "$@"', "sh")
+    with at.up(under=hiding) as service:
         assert service.wait() == 2
     said = "".join(service.raw)
     assert "nft: there is no such program (hint: apt install nftables" in said
     assert "Traceback" not in said
+    assert machine(at) == before
+
+
+def test_without_the_capability_it_says_so_and_changes_nothing(at: Hub) -> None:
+    before = machine(at)
+    with at.up(under=("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")) as service:
+        assert service.wait() == 2
+    assert "CAP_NET_ADMIN" in "".join(service.raw)
     assert machine(at) == before
 
 

@@ -120,6 +120,17 @@ def test_what_is_missing_is_told_before_anything_changes(net: OneNic, tmp_path: 
         assert net.sysctl("net/ipv4/ip_forward") == "0"
 
 
+def test_what_is_up_in_part_is_closed_and_told(
+    net: OneNic, tmp_path: Path, said: io.StringIO
+) -> None:
+    """The kernel takes the check, and then not the table."""
+    with pytest.raises(KernelError):
+        rules_of(tmp_path, nft=Failing("apply")).put_up()
+    assert routing_state().guard
+    assert "egressproxy down takes it back" in said.getvalue()
+    assert take_back(Nft(), tmp_path / "state.json").routing
+
+
 CHANGES: Final = {
     "nft flush ruleset": "the table is gone",
     "ip rule del pref 103": "the routing guard is gone",

@@ -56,19 +56,17 @@ class Hub:
         draft.replace(self.policy)
 
     @contextmanager
-    def up(self, *options: str, hides: Sequence[str] = ()) -> Iterator[Service]:
-        """``egressproxy up``, just started; programs in ``hides`` are not there for it."""
+    def up(self, *options: str, under: Sequence[str] = ()) -> Iterator[Service]:
+        """``egressproxy up``, just started; ``under`` is a program that starts it."""
         admin = self.folder / "admin.sock"
         arguments = (
             *("--policy", str(self.policy), "--management", "none", "--state", str(self.state)),
             *("--admin", f"unix:{admin}", "--workers", "2", "--log", str(self.folder / "flows")),
             *("--resolve", f"{WEB}={SERVER[4]}", "--resolve", f"{NTP}={SERVER[4]}", *options),
         )
-        script = "".join(f"mount --bind /dev/null {path} && " for path in hides)
-        hiding = ("sh", "-c", f'{script}exec "$@"', "sh") if hides else ()
         with (self.folder / "stdout").open("ab") as stdout:
             process = subprocess.Popen(
-                self.net.hub.argv(*hiding, sys.executable, "-m", "egressproxy", "up", *arguments),
+                self.net.hub.argv(*under, sys.executable, "-m", "egressproxy", "up", *arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=subprocess.PIPE,
