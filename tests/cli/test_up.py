@@ -104,12 +104,12 @@ def test_nobody_is_locked_out_by_accident(invoke: Callable[..., Asked]) -> None:
 
 def test_every_problem_is_told_at_once(invoke: Callable[..., Asked], tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
-    config.write_text("polcy: p.yaml\n")
+    config.write_text("policy_: p.yaml\n")
     with pytest.raises(ServiceError) as caught:
         invoke("--config", str(config), "--snat", "perhaps", "--workers", "none")
     text = str(caught.value)
     assert text.startswith("5 options are wrong:")
-    for part in ("polcy", "'perhaps'", "--workers", "a policy is wanted", "management is wanted"):
+    for part in ("policy_", "'perhaps'", "--workers", "a policy is wanted", "management is wanted"):
         assert part in text
 
 
