@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from egressproxy.service.generation import Generation
     from egressproxy.service.report import Installation
 
-EXPIRY_RECHECK_S: Final = 3600.0
-"""The wall clock may be set meanwhile, so no wait for an expiry is longer."""
+EXPIRY_RECHECK_S: Final = 30.0
+"""The wall clock may be set meanwhile, so no wait for an expiry is longer: the kernel has no dates,
+and forwards by a rule that is over until it is told."""
 FIRST_RETRY_S: Final = 1.0
 MAX_RETRY_S: Final = 60.0
 
@@ -129,14 +130,17 @@ class Reloader:
         self._retry_delay_s = min(2 * self._retry_delay_s, MAX_RETRY_S)
 
     async def reload_at_expiries(self) -> None:
-        """Ask for a reload whenever a date in the policy takes effect; runs until cancelled."""
-        after = 0.0
+        """Ask for a reload whenever a date in the policy takes effect; runs until cancelled.
+
+        What came of it is seen by the generation in force: as long as that is from before the date,
+        it is asked again. A clock that is set back makes a date take effect once more.
+        """
+        retry_s = 0.0
         while True:
             self._applied.clear()
             current = self._crew.current
-            after = max(after, current.loaded_at)
-            expiry = current.ruleset.next_expiry(after)
-            wait_s = EXPIRY_RECHECK_S if expiry is None else max(expiry - time.time(), 0.0)
+            expiry = current.ruleset.next_expiry(current.loaded_at)
+            wait_s = EXPIRY_RECHECK_S if expiry is None else max(expiry - time.time(), retry_s)
             try:
                 async with asyncio.timeout(min(wait_s, EXPIRY_RECHECK_S)):
                     await self._applied.wait()
@@ -145,7 +149,8 @@ class Reloader:
                     continue
                 # The same policy is judged anew from that moment on: flows it now denies end.
                 await self.request(Trigger.EXPIRY)
-                after = expiry
+                is_over = self._crew.current.loaded_at >= expiry
+                retry_s = 0.0 if is_over else max(FIRST_RETRY_S, min(2 * retry_s, MAX_RETRY_S))
 
     async def _reload(self, triggers: tuple[Trigger, ...]) -> ReloadReport:
         began = time.monotonic()
@@ -170,6 +175,8 @@ class Reloader:
         else:
             tags = new.policy.service_tags
             report = await self._apply(new, replace(report, changes=changes, service_tags=tags))
+            if report.outcome is Outcome.FAILED:
+                await self._judge_anew_if_expired(report)
         return replace(report, duration_s=time.monotonic() - began)
 
     async def _load(self) -> tuple[Generation, tuple[str, ...]]:

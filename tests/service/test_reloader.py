@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -367,3 +367,96 @@ async def test_an_expiry_is_an_ordinary_reload_of_the_same_policy(
         assert len(at.crew.installed) == 1, "the open flows are judged again, by old or new"
         await at.request()
         assert len(at.reports) == 2, "once"
+
+
+class Clock:
+    """The wall clock, to be set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ahead_s = 0.0
+        self._real = time.time
+        monkeypatch.setattr(time, "time", self)
+
+    def __call__(self) -> float:
+        return self._real() + self.ahead_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def moment(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> float:
+    """When a date of every policy takes effect: in an hour."""
+    real: Callable[..., Generation] = load_generation
+    moment = clock() + 3600
+
+    def expiring(path: Path, number: int, *, allow_outside: bool) -> Generation:
+        made = real(path, number, allow_outside=allow_outside)
+        object.__setattr__(made, "ruleset", Expiring(moment))
+        return made
+
+    def renewed(old: Generation, number: int) -> Generation:
+        return replace(old, number=number, descriptors=(), loaded_at=clock())
+
+    monkeypatch.setattr(f"{__name__}.load_generation", expiring)
+    monkeypatch.setattr(reload_module, "load_generation", expiring)
+    monkeypatch.setattr(reload_module, "renew", renewed)
+    monkeypatch.setattr(reload_module, "EXPIRY_RECHECK_S", 0.01)
+    monkeypatch.setattr(reload_module, "FIRST_RETRY_S", 0.01)
+    return moment
+
+
+async def installed(at: Bench, count: int) -> None:
+    async with asyncio.timeout(10):
+        while len(at.crew.installed) < count:  # noqa: ASYNC110 - the crew knows no event
+            await asyncio.sleep(0.005)
+
+
+async def test_a_date_that_the_kernel_did_not_take_is_tried_again_though_the_files_are_bad(
+    tmp_path: Path, clock: Clock, moment: float
+) -> None:
+    """The kernel knows no dates: it would forward by a rule that is over for ever."""
+    async with bench(tmp_path, firewall=RefusesOnce) as at:
+        write(at.path, BAD)
+        clock.ahead_s = 3600
+        await installed(at, 1)
+        assert at.crew.steps == ["prepared", "refused", *ORDER]
+        assert at.crew.current.loaded_at >= moment
+
+
+class RefusesMore(FakeFirewall):
+    """Takes the first policy, whatever the day, and no policy that is larger."""
+
+    async def close_first(self, new: Generation) -> None:
+        if len(new.policy.rules) > 1:
+            raise KernelError("nft did not end within 30 s")
+        await super().close_first(new)
+
+
+async def test_a_date_counts_though_the_kernel_refuses_what_the_files_say_by_now(
+    tmp_path: Path, clock: Clock, moment: float
+) -> None:
+    async with bench(tmp_path, firewall=RefusesMore) as at:
+        write(at.path, MORE)
+        assert (await at.request()).outcome is Outcome.FAILED
+        clock.ahead_s = 3600
+        await installed(at, 1)
+        assert len(at.crew.current.policy.rules) == 1
+        assert at.crew.current.loaded_at >= moment
+
+
+async def test_a_date_takes_effect_again_when_the_clock_was_set_back(
+    tmp_path: Path, clock: Clock, moment: float
+) -> None:
+    async with bench(tmp_path, firewall=FakeFirewall) as at:
+        clock.ahead_s = 3600
+        await installed(at, 1)
+        clock.ahead_s = 0
+        write(at.path, MORE)
+        assert (await at.request()).outcome is Outcome.APPLIED
+        assert at.crew.current.loaded_at < moment
+        clock.ahead_s = 3600
+        await installed(at, 3)
+        assert at.crew.current.loaded_at >= moment
