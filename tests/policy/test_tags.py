@@ -165,8 +165,7 @@ PROBLEMS = {
     "unknown service": (
         SQL % "Storagy.JapanEast",
         TAGS,
-        PLACE
-        + "there is no service tag 'Storagy.JapanEast', hint: did you mean Storage.Japan",
+        PLACE + "there is no service tag 'Storagy.JapanEast', hint: did you mean Storage.Japan",
     ),
     "unknown service, all regions": (
         SQL % "Storagy.*",
