@@ -16,12 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from egressproxy.errors import KernelError
-from egressproxy.kernel.host_state import (
-    DEFAULT_STATE,
-    forget_state,
-    read_state,
-    write_state,
-)
+from egressproxy.kernel.host_state import DEFAULT_STATE, read_state, write_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -112,10 +107,12 @@ def ensure_sysctls(state: Path = DEFAULT_STATE, *, proc: Path = PROC) -> tuple[s
 
 
 def restore_sysctls(state: Path = DEFAULT_STATE, *, proc: Path = PROC) -> tuple[str, ...]:
-    """Put back what is remembered, then forget the file; returns the names that were changed.
+    """Put back what is remembered; returns the names that were changed.
+
+    The file is kept: who has taken all the rest back forgets it.
 
     Raises:
-        KernelError: some could not be put back; all were tried, and the file is kept.
+        KernelError: some could not be put back; all were tried.
     """
     remembered = read_state(state).sysctls
     changed: list[str] = []
@@ -132,8 +129,12 @@ def restore_sysctls(state: Path = DEFAULT_STATE, *, proc: Path = PROC) -> tuple[
             refused.append((Difference(name, wanted, now), error))
     if refused:
         raise _refused(refused)
-    forget_state(state)
     return tuple(changed)
+
+
+def is_forwarding(*, proc: Path = PROC) -> bool:
+    """Whether this machine forwards IPv4 or IPv6 now."""
+    return any(_read(proc, name) not in ("", "0") for name in _GLOBAL)
 
 
 def sysctl_differences(*, proc: Path = PROC) -> tuple[Difference, ...]:

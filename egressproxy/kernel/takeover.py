@@ -9,10 +9,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from egressproxy.errors import KernelError
-from egressproxy.kernel.host_state import DEFAULT_STATE, read_state, write_state
+from egressproxy.kernel.host_state import (
+    DEFAULT_STATE,
+    HostState,
+    forget_state,
+    read_state,
+    write_state,
+)
 from egressproxy.kernel.nft_apply import Nft, TableState
 from egressproxy.kernel.routing import RoutingState, remove_routing, routing_state
-from egressproxy.kernel.sysctls import Difference, restore_sysctls, sysctl_differences
+from egressproxy.kernel.sysctls import (
+    Difference,
+    is_forwarding,
+    restore_sysctls,
+    sysctl_differences,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,23 +92,46 @@ def remember_table(table: TableState | None, state: Path = DEFAULT_STATE) -> Non
 def take_back(nft: Nft, state: Path = DEFAULT_STATE, *, force: bool = False) -> Removed:
     """Put the machine back as it was: forwarding first, the routing guard last.
 
-    Can be repeated, also after a crash half-way.
+    Can be repeated, also after a crash half-way: the state file goes when all else has gone.
 
     Args:
         nft: how to reach the table.
         state: where the machine's own sysctls are remembered.
         force: go on where something cannot be put back. Without it the guard stays then: a machine
-            that still forwards would forward everything.
+            that still forwards would forward everything. So it is where nothing is remembered: the
+            file may be another one, or gone with a container.
 
     Raises:
         KernelError: something is still in place; the text says what.
     """
     failures: list[str] = []
     nothing: tuple[str, ...] = ()
-    sysctls = _attempt(lambda: restore_sysctls(state), nothing, failures, force=force)
+    sysctls = _attempt(lambda: _restore(nft, state), nothing, failures, force=force)
     table = _attempt(nft.remove, False, failures, force=force)
     routing = _attempt(remove_routing, False, failures, force=force)
+    if not failures:
+        forget_state(state)
     return Removed(sysctls=sysctls, table=table, routing=routing, failures=tuple(failures))
+
+
+def _restore(nft: Nft, state: Path) -> tuple[str, ...]:
+    """Put the sysctls back.
+
+    Raises:
+        KernelError: that failed, or this machine forwards and nobody knows whether it did before.
+    """
+    if (
+        read_state(state) == HostState()
+        and is_forwarding()
+        and (routing_state().guard or nft.table_state() is not None)
+    ):
+        raise KernelError(
+            f"{state}: nothing is remembered of this machine, and it forwards",
+            hint="name the file that up had: --state PATH, or stop forwarding:"
+            " sysctl -w net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0",
+            code="not_remembered",
+        )
+    return restore_sysctls(state)
 
 
 def _attempt(act: Callable[[], _T], otherwise: _T, failures: list[str], *, force: bool) -> _T:

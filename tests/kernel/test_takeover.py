@@ -133,6 +133,53 @@ def test_where_sysctls_cannot_go_back_the_guard_stays(net: OneNic, state: Path) 
     assert "proto 101" not in rules(net.hub)
 
 
+def test_where_nothing_is_remembered_the_guard_stays(
+    net: OneNic, state: Path, tmp_path: Path
+) -> None:
+    """Another file than up had, or one that went with its container."""
+    for step in STEPS:
+        step(state)
+    other = tmp_path / "other" / "state.json"
+    with pytest.raises(KernelError, match=r"nothing is remembered.*guard stays") as caught:
+        take_back(Nft(), other)
+    assert caught.value.code == "not_remembered"
+    found = takeover(Nft(), state)
+    assert found.table is not None
+    assert found.routing.guard
+    assert take_back(Nft(), state).routing
+    assert take_back(Nft(), other) == Removed()
+
+
+def test_where_forwarding_was_stopped_by_hand_nothing_needs_to_be_remembered(
+    net: OneNic, state: Path
+) -> None:
+    for step in STEPS:
+        step(state)
+    state.unlink()
+    net.sysctl("net/ipv4/ip_forward", "0")
+    with pytest.raises(KernelError, match="nothing is remembered"):
+        take_back(Nft(), state)
+    net.sysctl("net/ipv6/conf/all/forwarding", "0")
+    assert take_back(Nft(), state).routing
+    assert not net.forwards(4)
+
+
+def test_a_machine_that_forwarded_before_goes_back_after_a_crash(
+    net: OneNic, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was remembered is not forgotten before all has gone."""
+    net.sysctl("net/ipv4/ip_forward", "1")
+    for step in STEPS:
+        step(state)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "remove_routing", lambda: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            take_back(Nft(), state)
+    assert take_back(Nft(), state).routing
+    assert net.sysctl("net/ipv4/ip_forward") == "1"
+    assert not state.exists()
+
+
 def test_where_nft_is_missing_the_guard_stays(net: OneNic, state: Path) -> None:
     for step in STEPS:
         step(state)
