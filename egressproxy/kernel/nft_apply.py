@@ -147,6 +147,8 @@ class Nft:
     def timed_elements(self) -> dict[str, tuple[tuple[str, int], ...]]:
         """The addresses of every set with timeouts, each with the seconds that it has left.
 
+        Without those that have no timeout: none of ours.
+
         Raises:
             KernelError: nft cannot be asked, or there is no table.
         """
@@ -278,6 +280,7 @@ def read_timed_elements(text: str) -> dict[str, tuple[tuple[str, int], ...]]:
             str(each["name"]): tuple(
                 (str(item["elem"]["val"]), int(item["elem"]["expires"]))
                 for item in each.get("elem", ())
+                if isinstance(item, dict) and "expires" in item["elem"]
             )
             for each in listed
             if "timeout" in each.get("flags", ())

@@ -251,10 +251,10 @@ class Firewall:
         if not self.problems:
             journal().warning("the kernel's firewall was changed by somebody", what=list(found))
         self.problems = found
-        if await asyncio.to_thread(self._rules.put_back):
-            self._names.refill()
+        is_new = await asyncio.to_thread(self._rules.put_back)
+        self._names.refill()  # who changes one thing may have changed the sets of names, too
         self._counters.kernel_repair()
-        journal().info("the kernel's firewall is put back")
+        journal().info("the kernel's firewall is put back", counters_begin_anew=is_new)
 
     def _fail(self, what: str, error: KernelError) -> None:
         if self.problems != (str(error),):

@@ -19,6 +19,7 @@ from egressproxy.kernel.nft_apply import (
     SetState,
     TableState,
     read_listing,
+    read_timed_elements,
 )
 from lab.namespaces import namespaces
 
@@ -235,7 +236,12 @@ _JSON: Final = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(("rule", "set", "chain", "counter", "name", "type", "flags", "elem")),
+            st.sampled_from(
+                (
+                    *("rule", "set", "chain", "counter", "name", "type"),
+                    *("flags", "timeout", "elem", "val", "expires"),
+                )
+            ),
             inner,
             max_size=4,
         )
@@ -248,6 +254,7 @@ _JSON: Final = st.recursive(
 def test_any_listing_is_read_or_refused(found: object) -> None:
     try:
         read_listing(json.dumps({"nftables": found}), elements=True)
+        read_timed_elements(json.dumps({"nftables": found}))
     except KernelError:
         return
 
@@ -351,6 +358,21 @@ def test_elements_are_put_in_kept_longer_and_taken_out(hub: Namespace) -> None:
     with pytest.raises(KernelError):
         nft.add_elements("n4_a", [("192.0.2.9", 5), ("2001:db8::1", 5)])
     assert elements(hub) == {"192.0.2.1": 5000, "192.0.2.2": 20}
+
+
+@pytest.mark.netns
+def test_what_has_a_timeout_is_listed_with_what_is_left(hub: Namespace) -> None:
+    """And what somebody put in for ever is none of ours."""
+    nft = Nft()
+    with pytest.raises(KernelError):
+        nft.timed_elements()
+    nft.apply(TABLE)
+    assert nft.timed_elements() == {"n4_a": ()}
+    nft.add_elements("n4_a", [("192.0.2.1", 600)])
+    hub.run("nft", "add", "element", "inet", "egressproxy", "n4_a", "{ 192.0.2.7 }")
+    (found,) = nft.timed_elements()["n4_a"]
+    assert found[0] == "192.0.2.1"
+    assert 0 < found[1] <= 600
 
 
 @pytest.mark.netns
