@@ -42,6 +42,8 @@ class HeldTable:
         self._fingerprint = ""
         self.seen: TableState | None = None
         """What the kernel had when it was last looked at."""
+        self.unremembered = ""
+        """Why the fingerprint could not be kept, if so: the table is held all the same."""
 
     def check(self, script: Script) -> None:
         """Ask the kernel whether it would take a table; nothing changes.
@@ -55,7 +57,7 @@ class HeldTable:
         """Put a table in the place of what is there, in one transaction; it is held from then on.
 
         Raises:
-            KernelError: it was not put, and what was held is held further.
+            KernelError: it was not put, or nobody knows; what was held is held further.
         """
         self._nft.apply(script(self._nft.table_state()))
         self._adopt(script)
@@ -118,7 +120,11 @@ class HeldTable:
         return not self.difference(elements=True)
 
     def _adopt(self, script: Script) -> None:
-        self._script = script
-        self.seen = self._nft.table_state()
-        self._fingerprint = self.seen.fingerprint if self.seen else ""
-        remember_table(self.seen, self._state)
+        seen = self._nft.table_state()
+        self._script, self.seen = script, seen
+        self._fingerprint = seen.fingerprint if seen else ""
+        self.unremembered = ""
+        try:
+            remember_table(seen, self._state)
+        except KernelError as error:  # a full disk is no reason to leave an older policy in force
+            self.unremembered = str(error)

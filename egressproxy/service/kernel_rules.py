@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from egressproxy.errors import KernelError
 from egressproxy.kernel.firewall_options import Intercept
 from egressproxy.kernel.held_table import HeldTable
+from egressproxy.kernel.host_state import read_state
 from egressproxy.kernel.nft_apply import Nft
 from egressproxy.kernel.nft_names import Outcome, rule_counter
 from egressproxy.kernel.nft_script import table_script, transition_script
@@ -57,6 +58,7 @@ class KernelRules:
         self._options = options
         self._state = state
         self._table = HeldTable(self.nft, state)
+        self._told_unremembered = ""
 
     def judged(self) -> dict[str, int]:
         """Packets on the table's counters when it was last looked at; those of rules added up."""
@@ -81,6 +83,7 @@ class KernelRules:
                 it.
         """
         script = self._script_of(self.policy)
+        read_state(self._state)
         self._table.check(script)
         try:
             ensure_guard()
@@ -113,6 +116,7 @@ class KernelRules:
             return False
         self._table.check(self._script_of(new))
         self._table.put(partial(transition_script, self.policy, new, self._options))
+        self._tell_unremembered()
         return True
 
     def open_last(self, new: KernelPolicy) -> None:
@@ -123,6 +127,7 @@ class KernelRules:
         """
         self.policy = new
         self._table.insist(self._script_of(new))
+        self._tell_unremembered()
 
     def problems(self, *, elements: bool = False) -> tuple[str, ...]:
         """What is not as it was put up; empty while all is well.
@@ -141,6 +146,7 @@ class KernelRules:
         ensure_guard()
         self._route_tproxy()
         is_new = self._table.put_back()
+        self._tell_unremembered()
         ensure_sysctls(self._state)
         return is_new
 
@@ -154,6 +160,17 @@ class KernelRules:
             yield "the routing of TPROXY is gone"
         for each in sysctl_differences():
             yield f"{each.name.replace('/', '.')} is {each.now or 'missing'}, not {each.wanted}"
+
+    def _tell_unremembered(self) -> None:
+        """Say once what ``nft status`` will get wrong."""
+        why = self._table.unremembered
+        if why and why != self._told_unremembered:
+            journal().warning(
+                "what the kernel was given cannot be remembered",
+                why=why,
+                hint="nft status will call it changed by hand; the kernel has it",
+            )
+        self._told_unremembered = why
 
     @property
     def _is_tproxy(self) -> bool:

@@ -144,6 +144,49 @@ def test_what_is_insisted_on_is_put_later(held: HeldTable) -> None:
     assert rule_counter("rules/ntp") not in state.counters
 
 
+class Blind(Nft):
+    """Cannot look when it is told so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 1000
+
+    def table_state(self, *, elements: bool = False) -> TableState | None:
+        self.looks -= 1
+        if self.looks < 0:
+            raise KernelError("nft did not end within 30 s")
+        return super().table_state(elements=elements)
+
+
+def test_what_was_held_is_put_back_where_nobody_knows_what_was_put(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    """Else the kernel would stay between two policies, and all would seem well."""
+    nft = Blind()
+    table = HeldTable(nft, tmp_path / "state.json")
+    table.put(WHOLE)
+    nft.looks = 1
+    with pytest.raises(KernelError, match="did not end"):
+        table.put(script_of(*RULES[:1]))
+    nft.looks = 1000
+    assert table.difference() == CHANGED
+    assert not table.put_back()
+    state = Nft().table_state()
+    assert state is not None
+    assert rule_counter("rules/ntp") in state.counters
+
+
+def test_a_table_that_cannot_be_remembered_is_held(held: HeldTable, tmp_path: Path) -> None:
+    (tmp_path / "state.json").unlink()
+    (tmp_path / "state.json").mkdir()
+    held.put(script_of(*RULES[:1]))
+    assert "state.json" in held.unremembered
+    assert not held.difference(elements=True)
+    (tmp_path / "state.json").rmdir()
+    held.put(script_of(*RULES[1:]))
+    assert not held.unremembered
+
+
 def test_another_table_is_put_over_it_with_what_it_keeps(held: HeldTable) -> None:
     held.put(script_of(*RULES[1:]))
     assert [address for address, _ in Nft().timed_elements()[NTP]] == ["30.9.0.1"]

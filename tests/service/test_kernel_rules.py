@@ -215,6 +215,26 @@ def test_what_cannot_be_opened_is_put_up_later(net: OneNic, tmp_path: Path) -> N
     assert rules.judged()[Outcome.DEFAULT_DENY] >= 1
 
 
+def test_a_full_disk_keeps_no_policy_out(net: OneNic, tmp_path: Path, said: io.StringIO) -> None:
+    """Nor is the table put back for ever."""
+    rules = rules_of(tmp_path)
+    rules.put_up()
+    (tmp_path / "state.json").unlink()
+    (tmp_path / "state.json").mkdir()
+    assert rules.close_first(NEW)
+    rules.open_last(NEW)
+    assert not rules.problems(elements=True)
+    assert said.getvalue().count("cannot be remembered") == 1
+
+
+def test_a_damaged_state_file_is_told_before_anything_changes(net: OneNic, tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text("damaged")
+    with pytest.raises(KernelError, match="damaged"):
+        rules_of(tmp_path).put_up()
+    assert not routing_state().guard
+    assert Nft().table_state() is None
+
+
 def test_judged_packets_by_what_became_of_them(net: OneNic, tmp_path: Path) -> None:
     rules = rules_of(tmp_path)
     assert rules.judged() == {}
