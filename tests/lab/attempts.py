@@ -22,7 +22,7 @@ from lab.programs import client
 from tests.policy.tag_file import tag_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from lab.namespaces import Namespace
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 TAGS: Final = "ServiceTags_Public.json"
 """Beside the policy that names it: the tests' cut."""
 TIMEOUT_S: Final = 5.0
+PATIENCE_S: Final = 30.0
 _SENT: Final = re.compile(r"Raw packets sent: (\d+)")
 _PORT: Final = re.compile(r"(\d+)/([a-z|]+)/(?:tcp|udp)/")
 ALL_TCP: Final = ("-sS", "-p-", "--max-retries", "0")
@@ -79,6 +80,14 @@ def datagrams(
             sending.bind((source, 0))
         sending.connect((address, port))
         yield sending
+
+
+def wait_for(claim: Callable[[], bool], otherwise: str) -> None:
+    """Come back once it holds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not claim():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.05)
 
 
 def port_of(local: socket.socket) -> int:
@@ -142,7 +151,10 @@ def counts(gateway: Gateway) -> Counts:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What nmap found: the states of ports that it tells one by one, and packets it sent."""
+    """What nmap found: the states of ports that it tells one by one, that of all others.
+
+    ``sent`` are packets that nmap made itself, 0 where the kernel connected for it.
+    """
 
     states: dict[int, str]
     rest: str
@@ -160,11 +172,10 @@ def scan(namespace: Namespace, address: str, *options: str, folder: Path) -> Sca
     done = client(namespace, *_NMAP, *family, *options, "-oG", str(report), address, timeout_s=100)
     assert done.code == 0, done.text
     sent = _SENT.search(done.stdout)
-    assert sent is not None, done.text
     text = report.read_text()
     rest = re.search(r"Ignored State: (\S+)", text)
     states = {int(port): state for port, state in _PORT.findall(text)}
-    return Scan(states, rest[1] if rest else "", int(sent[1]))
+    return Scan(states, rest[1] if rest else "", int(sent[1]) if sent else 0)
 
 
 def _difference(now: dict[str, int], before: dict[str, int]) -> dict[str, int]:

@@ -10,11 +10,11 @@ import pytest
 from lab import sites
 from lab.gateway import EXPLICIT_PORT
 from lab.programs import missing
-from tests.lab.attempts import ALL_TCP, COMMON_UDP, counts, datagrams, instead_of, scan
+from tests.lab.attempts import ALL_TCP, COMMON_UDP, counts, datagrams, instead_of, scan, wait_for
 from tests.lab.conftest import NETWORK_RULES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from lab.gateway import Gateway
@@ -24,7 +24,6 @@ pytestmark = [pytest.mark.netns, pytest.mark.timeout(100)]
 FAMILY: Final = pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
 FAST: Final = ("--min-rate", "20000")
 TCP_PORTS: Final = (1 << 16) - 1
-PATIENCE_S: Final = 30.0
 FLOOD: Final = 2000
 LOG_RATE: Final = 50
 """Packets a second that the gateway logs, and its burst."""
@@ -36,13 +35,6 @@ def sparing(session_gateway: Gateway) -> Iterator[Gateway]:
     options = ("--log-rate", str(LOG_RATE), "--fold-window-s", "1")
     with instead_of(session_gateway, NETWORK_RULES, *options) as other:
         yield other
-
-
-def _wait_for(claim: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not claim():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.05)
 
 
 def test_a_flood_is_counted_exactly_and_recorded_in_few_lines(sparing: Gateway) -> None:
@@ -63,8 +55,8 @@ def test_a_flood_is_counted_exactly_and_recorded_in_few_lines(sparing: Gateway) 
         records = sparing.records.read()[mark:]
         return sum(record["count"] for record in records if record["dst_port"] == 4500)
 
-    _wait_for(lambda: folded() >= LOG_RATE, "what was logged has no records")
-    _wait_for(lambda: folded() == told(), "records do not add up to what was logged")
+    wait_for(lambda: folded() >= LOG_RATE, "what was logged has no records")
+    wait_for(lambda: folded() == told(), "records do not add up to what was logged")
     assert told() <= LOG_RATE * (2 + lasted_s)
     assert len(sparing.records.read()[mark:]) <= 3 + lasted_s
     assert sparing.metric("egressproxy_kernel_lost_packets_total") == 0

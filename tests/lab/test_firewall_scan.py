@@ -15,6 +15,7 @@ from lab.programs import missing
 from tests.lab.attempts import (
     ALL_TCP,
     COMMON_UDP,
+    PATIENCE_S,
     attempt,
     counts,
     datagrams,
@@ -38,7 +39,6 @@ RECORDED: Final = ("--min-rate", "8000", "--max-rate", "8000")
 APPLICATION: Final = {80, 443}
 SQL_OPEN: Final = {1433, 11000}
 SQL_ALLOWED: Final = {1433, *range(11000, 11019)}
-PATIENCE_S: Final = 30.0
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -100,6 +100,20 @@ def test_every_tcp_port_of_a_host(watched: Gateway, family: int, tmp_path: Path)
                 pass
         recorded |= _recorded(watched, mark, address)
     assert recorded == denied
+
+
+@FAMILY
+def test_a_scan_that_connects_is_counted_and_no_deny(
+    watched: Gateway, family: int, tmp_path: Path
+) -> None:
+    """It said nothing, so there is nothing to judge; what nmap resets is not even accepted."""
+    spoke, address = watched.lab.net.spoke, sites.ELSEWHERE.addresses[family]
+    mark, before = watched.records.mark(), counts(watched)
+    ports = ",".join(map(str, APPLICATION))
+    found = scan(spoke, address, "-sT", "-p", ports, folder=tmp_path)
+    assert found.of("open") == APPLICATION
+    assert counts(watched).since(before).outcomes == {"proxied": len(APPLICATION)}
+    assert _recorded(watched, mark, address) == set()
 
 
 @FAMILY
