@@ -153,11 +153,11 @@ def _blocks_first(listed: ListedRule) -> bool:
 
 
 def _is_ahead(listed: ListedRule) -> bool:
-    """Whether another's rule routes forwarded packets before the guard sees them."""
+    """Whether another's rule routes forwarded packets before the guard stops them."""
     rule = listed.rule
     return (
         not listed.is_ours
-        and rule.preference < PREFERENCE
+        and rule.preference < _END
         and rule.action in (RuleAction.LOOKUP, RuleAction.GOTO)
         and rule.table != LOCAL_TABLE
         and rule.iif != "lo"

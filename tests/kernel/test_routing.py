@@ -181,6 +181,11 @@ AHEAD: Final = {
         "pref 50 goto 32766",
         "ip rule 50: from all goto 32766",
     ),
+    "in the midst of the guard": (
+        "-4",
+        "pref 102 from 10.97.0.0/24 lookup main",
+        "ip rule 102: from 10.97.0.0/24 lookup 254",
+    ),
     "of this machine's own": ("-4", "pref 50 iif lo lookup 7", ""),
     "one that blocks": ("-4", "pref 50 from 10.97.0.9 blackhole", ""),
     "behind the guard": ("-4", "pref 200 from 10.97.0.9 lookup 7", ""),
