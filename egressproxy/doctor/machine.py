@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from egressproxy.kernel.nft_apply import search_path
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import FileIO
@@ -21,14 +23,13 @@ MAX_FILE_BYTES: Final = 8 << 20
 _PART_BYTES: Final = 65536
 MAX_ENTRIES: Final = 65536
 RUN_TIMEOUT_S: Final = 10.0
-_PATH: Final = "/usr/sbin:/sbin:/usr/bin:/bin"
 
 Run: TypeAlias = Callable[[tuple[str, ...]], str | None]
 
 
 def run_program(argv: tuple[str, ...]) -> str | None:
     """What a program prints; ``None`` where it is not there, fails or does not end."""
-    path = os.environ.get("PATH", "")
+    path = search_path(os.environ.get("PATH", ""))
     try:
         done = subprocess.run(  # noqa: S603 - the checks' own words, no shell
             argv,
@@ -38,7 +39,7 @@ def run_program(argv: tuple[str, ...]) -> str | None:
             errors="replace",
             timeout=RUN_TIMEOUT_S,
             check=True,
-            env={**os.environ, "PATH": f"{path}:{_PATH}", "LC_ALL": "C"},
+            env={**os.environ, "PATH": path, "LC_ALL": "C"},
         )
     except (OSError, subprocess.SubprocessError):
         return None

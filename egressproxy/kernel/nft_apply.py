@@ -208,8 +208,7 @@ class Nft:
             raise nft_fault.refusal(done.stderr)
 
     def _run(self, *arguments: str, script: str = "") -> subprocess.CompletedProcess[str]:
-        path = os.environ.get("PATH", "")
-        program = shutil.which(self.binary, path=f"{path}:{_SYSTEM_PATH}")
+        program = shutil.which(self.binary, path=search_path(os.environ.get("PATH", "")))
         if program is None:
             raise nft_fault.missing_program(self.binary)
         try:
@@ -227,6 +226,12 @@ class Nft:
             raise nft_fault.too_slow(self.timeout_s) from error
         except OSError as error:
             raise KernelError(f"{program}: {error.strerror}", hint=nft_fault.INSTALL) from error
+
+
+def search_path(path: str) -> str:
+    """Where root's programs are looked for: never in the folder that it happens to be in."""
+    folders = (each for each in path.split(os.pathsep) if each.startswith("/"))
+    return os.pathsep.join((*folders, _SYSTEM_PATH))
 
 
 def read_listing(text: str, *, elements: bool) -> TableState:

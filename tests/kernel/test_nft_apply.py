@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from egressproxy.doctor.machine import run_program
 from egressproxy.errors import KernelError
 from egressproxy.kernel.nft_apply import (
     Counter,
@@ -97,6 +98,20 @@ def test_nft_is_found_where_root_has_it(monkeypatch: pytest.MonkeyPatch) -> None
     """A service's PATH may lack /usr/sbin."""
     monkeypatch.setenv("PATH", "/nonexistent")
     assert Nft().version() >= (1, 0, 6)
+
+
+@pytest.mark.parametrize("path", ["", ".", ".:/nonexistent", "bin:"])
+def test_no_nft_is_taken_from_where_root_happens_to_be(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in (tmp_path / "nft", tmp_path / "bin" / "nft"):
+        place.parent.mkdir(exist_ok=True)
+        place.write_text("#!/bin/sh\necho nftables v0.1\n")
+        place.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", path)
+    assert Nft().version() >= (1, 0, 6)
+    assert run_program(("nft", "--version")) != "nftables v0.1\n"
 
 
 def test_an_nft_that_hangs_is_ended(fake: Callable[[str], Nft]) -> None:
