@@ -86,6 +86,10 @@ class Judge(Protocol):
         """Pass 2 only."""
         ...
 
+    def decide_name(self, flow: Flow, now: float) -> Verdict:
+        """Both passes, of a flow whose name is dialled, whatever address its client wanted."""
+        ...
+
     def application_ports(self) -> frozenset[tuple[Speaks, int]]:
         """Every (tls or http, port) that some rule uses."""
         ...

@@ -90,7 +90,8 @@ class HttpFlows:
             return True
         facts = work.judge.facts(authority, None)
         ruleset = self._context.ruleset
-        verdict = ruleset.decide(facts, self._context.wall_clock())
+        decide = ruleset.decide if flow.dst_ip is None else ruleset.decide_name
+        verdict = decide(facts, self._context.wall_clock())
         if verdict.is_allow or ruleset.on_reload is OnReload.KEEP:
             return True
         flow.facts, flow.ruleset = facts, ruleset

@@ -54,8 +54,10 @@ class RequestJudge:
 
     def __call__(self, authority: Authority | None, fault: Reason | None) -> Verdict:
         """The verdict on one request."""
-        ruleset = self._flow.ruleset = self._context.ruleset
-        return self._ledger.judge(self._flow, self.facts(authority, fault), ruleset.decide)
+        flow = self._flow
+        ruleset = flow.ruleset = self._context.ruleset
+        decide = ruleset.decide if flow.dst_ip is None else ruleset.decide_name
+        return self._ledger.judge(flow, self.facts(authority, fault), decide)
 
 
 class HttpWork:

@@ -1,9 +1,10 @@
 """Reload: the open flows under a new ruleset.
 
 A flow keeps the ruleset it was decided under until a reload revokes it. Flows that are relayed are
-judged again here, a slice a turn, so that twenty thousand of them stall nobody; flows on their way
-finish under the ruleset they began with and are judged again as they are joined (``stands``);
-kept-alive HTTP asks the ruleset of the day for every request.
+judged again here, a slice a turn, so that twenty thousand of them stall nobody; so are flows on
+their way to an upstream, which would else be dialled after the reload. What is still sniffed is
+judged by the ruleset that it began with, and again before it dials (``stands``); kept-alive HTTP
+asks the ruleset of the day for every request.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from egressproxy.planes.flow import Leg, Stage
 from egressproxy.planes.http_commands import CloseReason
 from egressproxy.policy.rules import OnReload
-from egressproxy.policy.verdict import Action, Reason, Verdict
+from egressproxy.policy.verdict import Action, Pass, Reason, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _SLICE: Final = 256
 """Places of the reactor's table that one turn looks at: about a millisecond."""
+_JUDGED: Final = frozenset({Stage.RESOLVE, Stage.DIAL, Stage.RELAY})
 
 
 @dataclass(slots=True)
@@ -78,7 +80,7 @@ class Revoker:
 
     def _judge(self, flow: Flow) -> None:
         self._report.judged += 1
-        if flow.stage is Stage.RELAY:
+        if flow.stage in _JUDGED:
             self.stands(flow)
         elif flow.stage is Stage.HTTP and not self.revoke_http(flow):
             self._report.closed += 1
@@ -90,7 +92,9 @@ class Revoker:
         facts = flow.facts
         if flow.ruleset is ruleset or facts is None:
             return True
-        verdict = ruleset.decide(facts, context.wall_clock())
+        by_name = flow.dst_ip is not None and not _is_by_address(flow)
+        decide = ruleset.decide_name if by_name else ruleset.decide
+        verdict = decide(facts, context.wall_clock())
         flow.ruleset = ruleset
         if verdict.is_allow:
             flow.verdict = verdict
@@ -105,6 +109,11 @@ class Revoker:
         flow.verdict = revoked
         self._flows.end(flow, CloseReason.REVOKED, reset=True)
         return False
+
+
+def _is_by_address(flow: Flow) -> bool:
+    """Whether pass 1 allowed it: then the address that its client wanted is dialled."""
+    return flow.verdict is not None and flow.verdict.decided_by is Pass.NETWORK
 
 
 def _is_allowed(_flow: Flow) -> bool:

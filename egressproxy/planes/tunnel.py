@@ -90,7 +90,9 @@ class Tunnels:
             self.dial(flow, Target(hello.name, None, flow.dst_port))
 
     def dial(self, flow: Flow, target: Target) -> None:
-        """Dial an allowed flow's target, then join it."""
+        """Dial an allowed flow's target, then join it, unless a reload denies it meanwhile."""
+        if flow.ruleset is not self._context.ruleset and not self._revoker.stands(flow):
+            return
         verdict = flow.verdict
         if verdict is None:
             return

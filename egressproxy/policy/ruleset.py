@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from egressproxy.catalog.notes import Notes
 from egressproxy.policy.decide import Window
+from egressproxy.policy.verdict import Pass
 
 if TYPE_CHECKING:
     from egressproxy.names import DnsName
@@ -88,6 +89,16 @@ class Ruleset:
     def decide_application(self, flow: Flow, now: float) -> Verdict:
         """Judge by pass 2 alone."""
         return self._at(now).application(flow)
+
+    def decide_name(self, flow: Flow, now: float) -> Verdict:
+        """Judge a flow whose name is dialled, whatever address its client wanted.
+
+        Pass 1 may deny it, but what it allows is that address and no other: pass 2 has the word.
+        """
+        verdict = self.decide(flow, now)
+        if verdict.is_allow and verdict.decided_by is Pass.NETWORK:
+            return self.decide_application(flow, now)
+        return verdict
 
     def next_expiry(self, now: float) -> float | None:
         """When after ``now`` a date of the policy next takes effect, POSIX seconds."""

@@ -12,7 +12,7 @@ import pytest
 from egressproxy.planes.context import AllowRecords, EngineOptions, ListenerKind
 from egressproxy.policy.rules import Mode, Refusal, SniCheck
 from egressproxy.policy.verdict import Action, Reason
-from tests.planes.world import SERVER, World, rule, ruleset
+from tests.planes.world import GATEWAY, SERVER, World, rule, ruleset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -494,3 +494,21 @@ class TestExplicit:
         second = world.upstream(server)
         read_head(second)
         assert first.recv() == b""
+
+
+def test_an_address_that_a_reload_allows_is_no_word_for_the_names_asked_there(
+    worlds: Worlds,
+) -> None:
+    world, port, server = http_world(worlds)
+    client = world.connect(port)
+    client.send(get(NAME))
+    upstream = world.upstream(server)
+    read_head(upstream)
+    upstream.send(ok(b"hello"))
+    read_head(client)
+    assert client.recv_exactly(5) == b"hello"
+    report = world.engine.swap(ruleset(rule("net", GATEWAY, ports=(f"tcp:{port}",))))
+    world.until(lambda: report.done)
+    client.send(get(OTHER))
+    assert read_head(client).startswith(b"HTTP/1.1 403 ")
+    assert world.counted(DENY, Reason.DEFAULT_DENY) == 1

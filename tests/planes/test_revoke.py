@@ -11,6 +11,7 @@ from egressproxy.policy.verdict import Reason
 from egressproxy.wire.alert import ACCESS_DENIED
 from tests.planes.world import (
     DENY,
+    GATEWAY,
     NAME,
     SERVER,
     World,
@@ -22,6 +23,7 @@ from tests.planes.world import (
 )
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from tests.planes.world import World
@@ -58,17 +60,57 @@ class TestReload:
         upstream.send(b"on")
         assert client.recv() == b"on"
 
-    def test_a_flow_on_its_way_is_judged_again_as_it_is_joined(self, worlds: Worlds) -> None:
-        world, port, _ = tls_world(worlds)
+    def test_a_flow_on_its_way_dials_nobody_that_is_denied_now(self, worlds: Worlds) -> None:
+        world, port, server = tls_world(worlds)
         world.resolver.slow.add(NAME)
         client = world.connect(port)
         client.send(client_hello(NAME))
+        world.turn()
         report = world.engine.swap(ruleset())
         world.until(lambda: report.done)
+        assert report.closed == 1
         world.resolver.deliver()
         with pytest.raises(ConnectionResetError):
             client.recv()
         assert world.outcomes() == [(DENY, Reason.REVOKED, "refused")]
+        _assert_undialled(world, server)
+
+    def test_a_flow_on_its_way_goes_on_where_it_may(self, worlds: Worlds) -> None:
+        world, port, server = tls_world(worlds)
+        world.resolver.slow.add(NAME)
+        client, hello = world.connect(port), client_hello(NAME)
+        client.send(hello)
+        world.turn()
+        report = world.engine.swap(ruleset(rule("too", NAME, ports=(f"tls:{port}",))))
+        world.until(lambda: report.done)
+        world.resolver.deliver()
+        assert world.upstream(server).recv_exactly(len(hello)) == hello
+
+    def test_a_hello_that_ends_after_a_reload_dials_nobody_that_is_denied_now(
+        self, worlds: Worlds
+    ) -> None:
+        world, port, server = tls_world(worlds)
+        client = world.connect(port)
+        hello = client_hello(NAME)
+        client.send(hello[:10])
+        world.turn()
+        report = world.engine.swap(ruleset())
+        world.until(lambda: report.done)
+        client.send(hello[10:])
+        with pytest.raises(ConnectionResetError):
+            client.recv()
+        assert world.outcomes() == [(DENY, Reason.REVOKED, "refused")]
+        _assert_undialled(world, server)
+
+    def test_an_address_that_is_allowed_now_is_no_word_for_the_name(self, worlds: Worlds) -> None:
+        """The client says which address it wanted; the tunnel leads to the name's."""
+        world, port, server = tls_world(worlds)
+        client, _ = tunnel(world, port, server)
+        report = world.engine.swap(ruleset(rule("net", GATEWAY, ports=(f"tcp:{port}",))))
+        world.until(lambda: report.done)
+        assert report.closed == 1
+        with pytest.raises(ConnectionResetError):
+            client.recv()
 
     def test_a_flow_that_is_being_sniffed_is_judged_by_one_ruleset(self, worlds: Worlds) -> None:
         world, port, server = tls_world(worlds)
@@ -83,3 +125,10 @@ class TestReload:
         assert client.recv_all() == ACCESS_DENIED
         assert world.outcomes() == [(DENY, Reason.DEFAULT_DENY, "refused")]
         server.close()
+
+
+def _assert_undialled(world: World, server: socket.socket) -> None:
+    world.turn()
+    server.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        server.accept()

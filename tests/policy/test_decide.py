@@ -298,6 +298,8 @@ def test_passes_alone() -> None:
     assert ruleset.decide_application(flow("x.test", dst="20.1.2.3"), NOON).reason is (
         Reason.DEFAULT_DENY
     )
+    assert ruleset.decide_name(flow("x.test", dst="20.1.2.3"), NOON).reason is Reason.DEFAULT_DENY
+    assert ruleset.decide_name(flow("a.github.com", dst="20.1.2.3"), NOON).is_allow
 
 
 def test_ten_thousand_rules_for_one_name_are_scanned_once(

@@ -15,7 +15,7 @@ from egressproxy.patterns import Pattern
 from egressproxy.policy.compile import compile_policy
 from egressproxy.policy.rules import Destination, Ech, Mode, OnReload, Refusal, SniCheck
 from egressproxy.policy.ship import receive, ship
-from egressproxy.policy.verdict import Action, Flow, Reason
+from egressproxy.policy.verdict import Action, Flow, Pass, Reason
 from egressproxy.ports import PortSpan, Protocol
 from tests.policy.building import (
     ALLOW,
@@ -127,6 +127,14 @@ def test_agrees_with_the_plain_judge(found: Policy, flows: list[Flow], now: floa
         assert ruleset.decide(one, now) == plain_decide(found, one, now)
         assert ruleset.decide_network(one, now) == plain_network(found, one, now)
         assert ruleset.decide_application(one, now) == plain_application(found, one, now)
+
+
+@given(POLICIES, FLOWS, MOMENTS)
+def test_an_allow_of_pass_1_is_no_word_for_a_name(found: Policy, one: Flow, now: float) -> None:
+    ruleset, by_both = compile_policy(found), plain_decide(found, one, now)
+    is_by_address = by_both.action is ALLOW and by_both.decided_by is Pass.NETWORK
+    wanted = plain_application(found, one, now) if is_by_address else by_both
+    assert ruleset.decide_name(one, now) == wanted
 
 
 @given(POLICIES, FLOWS, MOMENTS)
