@@ -41,6 +41,7 @@ ROUNDS: Final = 11
 """Reloads are twice as many."""
 PATIENCE_S: Final = 10.0
 DOWNLOAD_BYTES: Final = 64 << 20
+IN_FORCE: Final = frozenset({"policy reloaded", "policy unchanged"})
 MOVED: Final = 8443
 """A network rule in one policy, an application rule in the other."""
 NAMES: Final = (sites.REGISTRY, sites.REGISTRY_DATA, "mcr.microsoft.com", "www.contoso.example")
@@ -232,7 +233,7 @@ def _reload(gateway: Gateway, text: str) -> Change:
     gateway.write_policy(text)
     digest = load_policy(gateway.policy_file).digest
     report = log.wait(
-        lambda event: event["event"] == "policy reloaded" and event["digest"] == digest,
+        lambda event: event["event"] in IN_FORCE and event["digest"] == digest,
         skip=skip,
         timeout_s=PATIENCE_S,
     )
@@ -292,11 +293,15 @@ def test_no_moment_allows_what_the_new_policy_denies(
 def _assert_order(taken: Capture, change: Change, old: Law, new: Law) -> bool:
     """The kernel closes before anything of the new policy opens, and opens after all is closed.
 
-    Whether there were clients of both while it went on.
+    A datagram between the ports of one before belongs to that one's connection, which goes on until
+    the new policy is in force. Whether there were clients of both while it went on.
     """
-    going, coming = [], []
+    going, coming, known = [], [], set()
     for each in taken.seen:
-        if change.began <= each.time <= change.in_force and each.opens:
+        flow = each.packet[:5]
+        is_new = each.opens and flow not in known
+        known.add(flow)
+        if change.began <= each.time <= change.in_force and is_new:
             if old.allows(each.packet) and not new.allows(each.packet):
                 going.append((each.time, old.forwards(each.packet)))
             elif new.allows(each.packet) and not old.allows(each.packet):
@@ -370,6 +375,41 @@ def test_a_refused_policy_changes_nothing(lab: Network, gateway: Gateway) -> Non
         assert opened.are_used()
     with _opened(lab, one):
         pass
+
+
+def test_a_flow_that_waits_for_dns_dials_nobody_whom_the_new_policy_denies(
+    lab: Network, gateway: Gateway
+) -> None:
+    one, other = _sides()
+    late = "late.fabrikam.example"
+    allows = one.text + f"  - {{name: late, to: [{late}], ports: [https]}}\n"
+    _reload(gateway, allows)
+    place = sites.ELSEWHERE.addresses[0], 443
+    with (
+        capture(lab.net.internet) as taken,
+        _silent_dns(lab),
+        open_tls(lab.net.spoke.connect(*place), Offer(late), lab.authority.ca_file) as waiting,
+    ):
+        taken.wait("the gateway asks", [(sites.DNS_SERVER[0], 53)])
+        change = _reload(gateway, other.text)
+        assert change.report["revoked"] == 1
+        waiting.connection.settimeout(PATIENCE_S)
+        with pytest.raises(ConnectionResetError):
+            waiting.connection.recv(1)
+    assert place not in {(each.packet.dst, each.packet.dst_port) for each in taken.seen}
+
+
+@contextmanager
+def _silent_dns(lab: Network) -> Iterator[None]:
+    internet = lab.net.internet
+    internet.run("nft", "add", "table", "inet", "silent")
+    hook = "{ type filter hook output priority 0; }"
+    internet.run("nft", "add", "chain", "inet", "silent", "output", hook)
+    internet.run("nft", "add", "rule", "inet", "silent", "output", "udp", "sport", "53", "drop")
+    try:
+        yield
+    finally:
+        internet.run("nft", "delete", "table", "inet", "silent")
 
 
 def _echoes(tunnel: TlsClient, text: bytes) -> bool:
