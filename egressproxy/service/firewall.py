@@ -152,7 +152,7 @@ class Firewall:
             await asyncio.to_thread(self._rules.close_first, policy)
         self._coming = policy
         old = wanted_names(self._current().policy, self._rules.policy)
-        self._names.want(_both(old, wanted_names(new.policy, policy)))
+        self._names.want(both_wanted(old, wanted_names(new.policy, policy)))
         await self._names.flush()
 
     async def open_last(self) -> Revocation:
@@ -300,7 +300,7 @@ class Firewall:
             self._own, self._guard = own, Guard(own)
 
 
-def _both(old: Iterable[WantedName], new: Iterable[WantedName]) -> tuple[WantedName, ...]:
+def both_wanted(old: Iterable[WantedName], new: Iterable[WantedName]) -> tuple[WantedName, ...]:
     """The names of both; an address enters only where both policies let it."""
     found: dict[DnsName, WantedName] = {each.name: each for each in old}
     for each in new:
