@@ -37,6 +37,8 @@ HOUSEKEEPING_S: Final = 5.0
 """How soon what ``keep`` prolonged, a new guard or a failed change of a set is seen to."""
 _LOOK: Final = 0.1
 """Part of the grace after which every name's elements are looked at, answers or not."""
+MAX_TRIES: Final = 64
+"""Calls of nft in one turn: enough to find a few bad sets among thousands."""
 _NOT_THE_SETS: Final = frozenset({"missing_program", "permission", "module", "timeout"})
 """Errors that each set would meet again."""
 
@@ -218,18 +220,24 @@ class NameSets:
             self._dirty = dict.fromkeys(self._wanted)
 
     def _carry_out(self, plans: list[Plan]) -> dict[str, KernelError]:
-        """In a thread: all at once, or else each set by itself, so that one takes no other with it.
+        """In a thread: all at once, or else by halves, so that one takes few others with it.
 
-        What failed, by set.
+        What failed, by set. Where the table has gone all would fail, one nft for each: so the tries
+        are bounded, and what is left is tried again later.
         """
-        try:
-            self._elements.change_elements([plan.change(self._clock()) for plan in plans])
-        except KernelError as error:
-            if len(plans) == 1 or error.code in _NOT_THE_SETS:
-                return {plan.set_name: error for plan in plans}
-        else:
-            return {}
         failed: dict[str, KernelError] = {}
-        for plan in plans:
-            failed |= self._carry_out([plan])
+        parts, tries = [plans], 0
+        while parts:
+            part, tries = parts.pop(), tries + 1
+            try:
+                self._elements.change_elements([plan.change(self._clock()) for plan in part])
+            except KernelError as error:
+                half = len(part) // 2
+                if half and error.code not in _NOT_THE_SETS and tries < MAX_TRIES:
+                    parts += [part[half:], part[:half]]
+                    continue
+                rest = [part, *parts] if tries >= MAX_TRIES else [part]
+                failed |= {plan.set_name: error for each in rest for plan in each}
+                if tries >= MAX_TRIES:
+                    break
         return failed

@@ -288,6 +288,39 @@ async def test_a_missing_nft_is_not_asked_for_each_set(world: World) -> None:
     assert len(world.kernel.calls) <= 20
 
 
+def many(world: World) -> list[DnsName]:
+    """Names of an address each."""
+    names = [DnsName(f"n{number}.example") for number in range(500)]
+    for number, name in enumerate(names):
+        world.answers.addresses[name] = (f"20.1.{number // 250}.{number % 250}",)
+    return names
+
+
+async def test_a_table_that_is_gone_is_not_asked_for_each_set(world: World) -> None:
+    """Each is a process, and nothing else is filled meanwhile."""
+    names = many(world)
+    async with world.sets:
+        world.sets.want([wanted(name) for name in names])
+        assert await world.sets.settled(5)
+        world.kernel.missing = {name_sets(name)[0] for name in names}
+        world.kernel.calls.clear()
+        world.sets.refill()
+        await world.sets.flush()
+        assert len(world.kernel.calls) <= module.MAX_TRIES
+        assert world.counted(KernelCount.SET_ERRORS) == len(names)
+
+
+@pytest.mark.parametrize("bad", [0, 77, 499])
+async def test_one_bad_set_of_many_is_found(bad: int, world: World) -> None:
+    names = many(world)
+    world.kernel.missing = {name_sets(names[bad])[0]}
+    async with world.sets:
+        world.sets.want([wanted(name) for name in names])
+        assert await world.sets.settled(5)
+        assert [name for name in names if not world.kernel.of(name)] == [names[bad]]
+        assert world.counted(KernelCount.SET_ERRORS) >= 1
+
+
 async def test_a_table_made_anew_is_filled_again(world: World) -> None:
     async with world.sets:
         await world.settle(wanted(NTP))
