@@ -14,7 +14,7 @@ from egressproxy.kernel.nft_apply import SetChange
 from egressproxy.service.journal import journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping
 
     from egressproxy.errors import KernelError
     from egressproxy.names import DnsName
@@ -139,11 +139,12 @@ class SetPlans:
 
     def done(self, plans: Iterable[Plan], table: int, failed: Mapping[str, KernelError]) -> None:
         """What became of plans for the table of that number; ``failed`` is by set."""
+        plans = tuple(plans)
+        self._note_failed([plan for plan in plans if plan.set_name in failed], failed)
         for plan in plans:
-            error = failed.get(plan.set_name)
-            if error is not None:
-                self._failed(plan, error)
-            elif table == self._table:
+            if plan.set_name in failed:
+                continue
+            if table == self._table:
                 self._broken.discard(plan.set_name)
                 held = {} if plan.replaces else dict(self._held.get(plan.set_name, {}))
                 held.update(plan.add)
@@ -198,8 +199,14 @@ class SetPlans:
                 hint="not public: list them in the rule's addresses if they are meant",
             )
 
-    def _failed(self, plan: Plan, error: KernelError) -> None:
-        self._counters.set_error()
-        if plan.set_name not in self._broken:
-            self._broken.add(plan.set_name)
-            journal().warning("a set of names is not filled", name=plan.name, why=str(error))
+    def _note_failed(self, plans: Collection[Plan], failed: Mapping[str, KernelError]) -> None:
+        """Count all, and say of the first that are new why: with the table all are gone."""
+        new = [plan for plan in plans if plan.set_name not in self._broken]
+        for _ in plans:
+            self._counters.set_error()
+        self._broken |= {plan.set_name for plan in plans}
+        for plan in new[:_SHOWN]:
+            why = str(failed[plan.set_name])
+            journal().warning("a set of names is not filled", name=plan.name, why=why)
+        if len(new) > _SHOWN:
+            journal().warning("other sets of names are not filled", sets=len(new) - _SHOWN)

@@ -296,8 +296,10 @@ def many(world: World) -> list[DnsName]:
     return names
 
 
-async def test_a_table_that_is_gone_is_not_asked_for_each_set(world: World) -> None:
-    """Each is a process, and nothing else is filled meanwhile."""
+async def test_a_table_that_is_gone_is_not_asked_for_each_set(
+    world: World, journal: io.StringIO
+) -> None:
+    """Each is a process, and a line in the journal; and nothing else is filled meanwhile."""
     names = many(world)
     async with world.sets:
         world.sets.want([wanted(name) for name in names])
@@ -308,6 +310,9 @@ async def test_a_table_that_is_gone_is_not_asked_for_each_set(world: World) -> N
         await world.sets.flush()
         assert len(world.kernel.calls) <= module.MAX_TRIES
         assert world.counted(KernelCount.SET_ERRORS) == len(names)
+        lines = [json.loads(line) for line in journal.getvalue().splitlines()]
+        assert len(lines) < 10
+        assert lines[-1]["sets"] == len(names) - len(lines[:-1])
 
 
 @pytest.mark.parametrize("bad", [0, 77, 499])
