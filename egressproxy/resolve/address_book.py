@@ -80,6 +80,10 @@ class AddressBook:
         for address in addresses:
             self._put(name, address, expires_at)
 
+    def resume(self, name: DnsName, address: str, left_s: float) -> None:
+        """Of an answer to who was here before us: so much is left of its TTL and grace together."""
+        self._put(name, address, self._clock() + left_s)
+
     def keep(self, addresses: Iterable[str]) -> None:
         """These addresses have an open flow now: their entries live a grace from now at least."""
         now = self._clock()

@@ -30,17 +30,20 @@ def learn_from_sets(
     wanted: Iterable[WantedName],
     elements: Mapping[str, Iterable[tuple[str, int]]],
 ) -> None:
-    """Take over what a service before us was answered.
+    """Take over what a service before us was answered, for as long as it was good there.
+
+    No longer: a service that is started again and again must not keep open for ever what a name was
+    once answered. What connections use, ``AddressesInUse`` prolongs.
 
     Args:
-        book: learns it; each address is good for a grace from now at least.
+        book: learns it.
         wanted: the names of the policy; others are none of ours any more.
         elements: addresses by set, each with the seconds that it has left.
     """
     for each in wanted:
         for set_name in name_sets(each.name):
             for address, left_s in elements.get(set_name, ()):
-                book.learn(each.name, (address,), left_s - book.grace_s)
+                book.resume(each.name, address, left_s)
 
 
 class AddressesInUse:

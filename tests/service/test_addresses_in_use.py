@@ -79,10 +79,23 @@ def test_what_sets_have_is_taken_over(book: AddressBook, kernel: Kernel) -> None
     learn_from_sets(book, [WantedName(NTP)], elements)
     assert set(book.addresses_of(NTP)) == {USED, UNUSED, "2001:db9::1"}
     assert book.addresses_of(OTHER) == ()
-    kernel.now += GRACE_S + 1  # what had less left had a grace from then
+    kernel.now += 6
+    assert set(book.addresses_of(NTP)) == {USED, "2001:db9::1"}
+    kernel.now += 895
     assert set(book.addresses_of(NTP)) == {USED, "2001:db9::1"}
     kernel.now += 300
     assert book.addresses_of(NTP) == ()
+
+
+def test_restarts_do_not_keep_an_address_open(kernel: Kernel) -> None:
+    """A service that ends every ten minutes, long after the name has another address."""
+    left: list[tuple[str, int]] = [(USED, 1200)]
+    for _ in range(3):
+        book = AddressBook(grace_s=GRACE_S, entries=100, clock=kernel.clock)
+        learn_from_sets(book, [WantedName(NTP)], {name_sets(NTP)[0]: left})
+        kernel.now += 600
+        left = [(e.address, int(e.expires_at - kernel.now)) for e in book.entries_of(NTP)]
+    assert left == []
 
 
 @pytest.mark.anyio
