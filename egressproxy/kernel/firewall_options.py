@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final
 
@@ -72,3 +73,19 @@ class FirewallOptions:
     def proxy_port(self) -> int:
         """The port of the listener that takes application flows, 0 where there is none."""
         return self.redirect_port if self.intercept is Intercept.REDIRECT else self.tproxy_port
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits over what the operator says of the network, in any order.
+
+        Without the listeners' ports: a service manager may choose them.
+        """
+        networks = (self.clients, self.management, self.explicit_clients, self.probes)
+        text = repr(
+            (
+                [sorted({str(each) for each in some}) for some in networks],
+                sorted(set(self.ssh_ports)),
+                [str(self.snat), str(self.intercept), self.nflog_group, self.log_rate],
+            )
+        )
+        return sha256(text.encode()).hexdigest()[:16]

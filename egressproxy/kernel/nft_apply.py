@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from ipaddress import ip_address
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from egressproxy.errors import KernelError
@@ -32,12 +32,16 @@ DIGEST_COMMENT: Final = "policy "
 
 (The table's own comment is set once when it is made, and nft does not list it as JSON.)
 """
+OPTIONS_COMMENT: Final = ", options "
+"""After that digest, and before the one of the operator's options."""
 MAX_TIMEOUT_S: Final = 7 * 86400
 
 _NAMED: Final = f"{FAMILY} {TABLE}"
 _SYSTEM_PATH: Final = "/usr/sbin:/sbin:/usr/bin:/bin"
 _SET_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_DIGEST: Final = re.compile(rf"{DIGEST_COMMENT}([0-9a-f]{{8,64}})(?: .*)?")
+_DIGEST: Final = re.compile(
+    rf"{DIGEST_COMMENT}([0-9a-f]{{8,64}})(?:{OPTIONS_COMMENT}([0-9a-f]{{8,64}}))?(?: .*)?"
+)
 _ELEMENTS_A_LINE: Final = 256
 _COUNTS: Final = ("packets", "bytes", "handle")
 """Keys that differ although nobody changed anything."""
@@ -65,12 +69,15 @@ class SetState:
 class TableState:
     """What the kernel holds of our table.
 
-    ``digest`` is that of the rule with ``DIGEST_COMMENT``, or empty. ``fingerprint`` is a SHA-256
-    over chains, rules and sets, without counts, handles and the elements of sets: while it is the
-    same, nobody has changed the table by hand.
+    ``digest`` and ``options`` are those of the rule with ``DIGEST_COMMENT``, or empty.
+    ``fingerprint`` is a SHA-256 over chains, rules and sets, without counts, handles and the
+    elements of sets: while it is the same, nobody has changed the table by hand. ``proxy_ports``
+    are where rules take flows on this machine, by redirect or tproxy.
     """
 
     digest: str = ""
+    options: str = ""
+    proxy_ports: frozenset[int] = frozenset()
     fingerprint: str = ""
     chains: frozenset[str] = frozenset()
     sets: Mapping[str, SetState]
@@ -247,8 +254,12 @@ def read_listing(text: str, *, elements: bool) -> TableState:
     try:
         entries = [next(iter(each.items())) for each in json.loads(text)["nftables"]]
         listed = [(kind, body) for kind, body in entries if kind != "metainfo"]
+        rules = [body for kind, body in listed if kind == "rule"]
+        digest, options = _digests(body.get("comment", "") for body in rules)
         return TableState(
-            digest=_digest(body.get("comment", "") for kind, body in listed if kind == "rule"),
+            digest=digest,
+            options=options,
+            proxy_ports=frozenset(_proxy_ports(rules)),
             fingerprint=_fingerprint(listed),
             chains=frozenset(body["name"] for kind, body in listed if kind == "chain"),
             sets={b["name"]: _set(b, elements=elements) for kind, b in listed if kind == "set"},
@@ -296,9 +307,18 @@ def read_timed_elements(text: str) -> dict[str, tuple[tuple[str, int], ...]]:
         ) from error
 
 
-def _digest(comments: Iterable[str]) -> str:
+def _digests(comments: Iterable[str]) -> tuple[str, str]:
+    """The policy's and the options'; empty where no comment says it."""
     found = (_DIGEST.fullmatch(comment) for comment in comments)
-    return next((each[1] for each in found if each), "")
+    return next(((each[1], each[2] or "") for each in found if each), ("", ""))
+
+
+def _proxy_ports(rules: Iterable[Any]) -> Iterator[int]:
+    for statement in chain.from_iterable(rule.get("expr", ()) for rule in rules):
+        for verb in ("redirect", "tproxy"):
+            body = statement.get(verb)
+            if isinstance(body, dict) and isinstance(body.get("port"), int):
+                yield body["port"]
 
 
 def _fingerprint(listed: Iterable[tuple[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from egressproxy.kernel.nft_apply import DIGEST_COMMENT, FAMILY, TABLE
+from egressproxy.kernel.nft_apply import DIGEST_COMMENT, FAMILY, OPTIONS_COMMENT, TABLE
 from egressproxy.kernel.nft_chains import first_chains, forward_chains, last_chains
 from egressproxy.kernel.nft_input import input_chain
 from egressproxy.kernel.nft_judgement import common_ports, judging_chains, transition_chains
@@ -42,7 +42,7 @@ def table_script(
     """
     sets = Sets()
     chains = (
-        _about(f"{DIGEST_COMMENT}{policy.digest}"),
+        _about(f"{DIGEST_COMMENT}{policy.digest}{OPTIONS_COMMENT}{options.digest}"),
         *first_chains(options, sets),
         *judging_chains(policy, options, sets),
         *last_chains(options, policy.application_ports),

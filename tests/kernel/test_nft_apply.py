@@ -197,6 +197,9 @@ LISTING: Final = {
         {"chain": {"name": "about", "handle": 4}},
         {"rule": {"chain": "about", "handle": 5, "comment": "policy 0123abcd", "expr": []}},
         {"rule": {"chain": "about", "handle": 6, "expr": [{"drop": None}]}},
+        {"rule": {"chain": "about", "handle": 7, "expr": [{"redirect": {"port": 15001}}]}},
+        {"rule": {"chain": "about", "handle": 8, "expr": [{"redirect": None}]}},
+        {"rule": {"chain": "about", "handle": 9, "expr": [{"tproxy": {"port": 15002}}]}},
     ]
 }
 
@@ -205,6 +208,7 @@ def test_a_listing_is_read() -> None:
     state = read_listing(json.dumps(LISTING), elements=False)
     assert state == TableState(
         digest="0123abcd",
+        proxy_ports=frozenset({15001, 15002}),
         fingerprint=state.fingerprint,
         chains=frozenset({"about"}),
         sets={"s4_1": SetState("ipv4_addr", frozenset({"interval"}))},
@@ -213,18 +217,21 @@ def test_a_listing_is_read() -> None:
 
 
 DIGESTS: Final = {
-    "policy 0123abcd of 2026": "0123abcd",
-    "policy XYZ": "",
-    "between 0123abcd and 4567": "",
-    "a policy 0123abcd": "",
-    "": "",
+    "policy 0123abcd of 2026": ("0123abcd", ""),
+    "policy 0123abcd, options 89abcdef": ("0123abcd", "89abcdef"),
+    "policy 0123abcd, options XYZ": ("", ""),
+    "policy XYZ": ("", ""),
+    "between 0123abcd and 4567": ("", ""),
+    "a policy 0123abcd": ("", ""),
+    "": ("", ""),
 }
 
 
 @pytest.mark.parametrize("comment", DIGESTS)
 def test_digests(comment: str) -> None:
     listing = {"nftables": [{"rule": {"comment": comment}}]}
-    assert read_listing(json.dumps(listing), elements=False).digest == DIGESTS[comment]
+    found = read_listing(json.dumps(listing), elements=False)
+    assert (found.digest, found.options) == DIGESTS[comment]
 
 
 BAD_LISTINGS: Final = (
@@ -281,7 +288,13 @@ table inet egressproxy {
     set n4_a { type ipv4_addr; flags timeout; }
     set s4_b { type ipv4_addr; flags interval; elements = { 10.0.0.0/8, 20.0.0.0-20.0.0.5 }; }
     counter r_1 { comment "one"; }
-    chain about { return comment "policy 0123456789abcdef"; }
+    chain about { return comment "policy 0123456789abcdef, options 76543210"; }
+    chain nat { type nat hook prerouting priority dstnat; meta l4proto tcp redirect to :15001; }
+    chain delivered {
+        type filter hook prerouting priority mangle; policy accept;
+        meta nfproto ipv4 meta l4proto tcp tproxy ip to :15002 accept
+        meta l4proto tcp tproxy to :15003
+    }
     chain forward {
         type filter hook forward priority filter; policy drop;
         ip saddr @s4_b ip daddr @n4_a counter name r_1 accept
@@ -311,7 +324,9 @@ def test_a_table_is_applied_read_and_removed(hub: Namespace) -> None:
     state = nft.table_state(elements=True)
     assert state is not None
     assert state.digest == "0123456789abcdef"
-    assert state.chains == {"about", "forward", "output"}
+    assert state.options == "76543210"
+    assert state.proxy_ports == {15001, 15002, 15003}
+    assert state.chains == {"about", "delivered", "forward", "nat", "output"}
     assert state.sets["s4_b"] == SetState("ipv4_addr", frozenset({"interval"}), 2)
     assert state.sets["n4_a"].elements == 0
     assert state.counters == {"r_1": Counter(0, 0, "one")}
