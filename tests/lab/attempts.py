@@ -35,7 +35,9 @@ _SENT: Final = re.compile(r"Raw packets sent: (\d+)")
 _PORT: Final = re.compile(r"(\d+)/([a-z|]+)/(?:tcp|udp)/")
 ALL_TCP: Final = ("-sS", "-p-", "--max-retries", "0")
 COMMON_UDP: Final = ("-sU", "--top-ports", "200", "--max-retries", "0", "--min-rate", "400")
-_NMAP: Final = ("nmap", "-n", "-Pn", "--disable-arp-ping", "-v", "-T5")
+# An answer is microseconds away; a busy machine reads it later, and no try is repeated.
+_PATIENT: Final = ("--initial-rtt-timeout", "600ms", "--min-rtt-timeout", "600ms")
+_NMAP: Final = ("nmap", "-n", "-Pn", "--disable-arp-ping", "-v", "-T4", *_PATIENT)
 
 
 def echoes(connection: socket.socket, data: bytes) -> bool:
