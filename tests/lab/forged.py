@@ -11,7 +11,6 @@ from ipaddress import ip_address
 from typing import Final
 
 ICMP: Final = 1
-IPIP: Final = 4
 TCP: Final = 6
 UDP: Final = 17
 ICMPV6: Final = 58

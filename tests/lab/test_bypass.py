@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import pytest
 
@@ -43,7 +43,6 @@ POLICY: Final = policies.policy(
 )
 ALLOWED: Final = 123
 DENIED: Final = 9999
-NOBODY: Final = {4: "20.99.0.1", 6: "2001:db8::99"}
 _IDENTS: Final = count(1)
 FLAGS: Final = {
     "ack": 0x10,
@@ -68,110 +67,140 @@ class Forged(Sent):
         return self.make(tag)
 
 
-Ways = dict[str, "Callable[[bytes], list[bytes]]"]
+Make: TypeAlias = "Callable[[bytes], list[bytes]]"
+Ways: TypeAlias = "dict[str, Make]"
 
 
-def _everywhere(version: int) -> Ways:
-    """What both versions can be asked."""
-    six = version == 6
-    spoke, there = sites.SPOKE_NODE[six], sites.CONTOSO.addresses[six]
-    hub, elsewhere = sites.HUB_INSIDE[six], sites.ELSEWHERE.addresses[six]
+class Spoke:
+    """What a client of the spoke can make for one version of IP: packets that carry a tag."""
 
-    def datagram(
-        port: int, *, src: str = spoke, dst: str = there, sport: int = SPORT
-    ) -> Callable[[bytes], list[bytes]]:
+    def __init__(self, version: int) -> None:
+        six = self.is_six = version == 6
+        self.src, self.there = sites.SPOKE_NODE[six], sites.CONTOSO.addresses[six]
+
+    def datagram(self, port: int, *, src: str = "", dst: str = "", sport: int = SPORT) -> Make:
+        src, dst = src or self.src, dst or self.there
         return lambda tag: [ip(src, dst, forged.UDP, udp(src, dst, port, tag, sport=sport))]
 
-    def segment(port: int, flags: int) -> Callable[[bytes], list[bytes]]:
-        return lambda tag: [ip(spoke, there, forged.TCP, tcp(spoke, there, port, tag, flags=flags))]
+    def segment(self, port: int, flags: int) -> Make:
+        def make(tag: bytes) -> list[bytes]:
+            return [self.carry(forged.TCP, tcp(self.src, self.there, port, tag, flags=flags))]
 
-    def carried(protocol: int, port: int = ALLOWED) -> Callable[[bytes], list[bytes]]:
-        return lambda tag: [ip(spoke, there, protocol, udp(spoke, there, port, tag))]
+        return make
 
-    def inside(protocol: int) -> Callable[[bytes], list[bytes]]:
-        return lambda tag: [
-            ip(spoke, there, protocol, ip(spoke, there, forged.UDP, udp(spoke, there, 123, tag)))
-        ]
+    def as_protocol(self, protocol: int) -> Make:
+        """What would be allowed if it were UDP."""
+        return lambda tag: [self.carry(protocol, udp(self.src, self.there, ALLOWED, tag))]
 
-    def message(kind: int, code: int = 0) -> Callable[[bytes], list[bytes]]:
-        return lambda tag: [
-            ip(
-                spoke,
-                there,
-                forged.ICMPV6 if six else forged.ICMP,
-                forged.icmp(spoke, there, kind, code, bytes(4) + tag),
-            )
-        ]
+    def inside(self, protocol: int) -> Make:
+        def make(tag: bytes) -> list[bytes]:
+            packet = self.carry(forged.UDP, udp(self.src, self.there, ALLOWED, tag))
+            return [self.carry(protocol, packet)]
 
-    def split(*parts: tuple[int, int, int, bool]) -> Callable[[bytes], list[bytes]]:
-        """Fragments: of a datagram to which port, which offset, how long, whether more follow."""
+        return make
+
+    def message(self, kind: int) -> Make:
+        protocol = forged.ICMPV6 if self.is_six else forged.ICMP
+
+        def make(tag: bytes) -> list[bytes]:
+            text = forged.icmp(self.src, self.there, kind, 0, bytes(4) + tag)
+            return [self.carry(protocol, text)]
+
+        return make
+
+    def fragments(self, *parts: tuple[int, int, int]) -> Make:
+        """Of datagrams: to which port, from which octet, to which (0: the end, none follows)."""
 
         def make(tag: bytes) -> list[bytes]:
             made, ident = [], next(_IDENTS)
-            for port, offset, size, more in parts:
-                whole = udp(spoke, there, port, bytes(8) + tag)
-                part = whole[offset : offset + size]
+            for port, start, end in parts:
+                whole = udp(self.src, self.there, port, bytes(8) + tag)
+                part = whole[start : end or None]
                 made.append(
-                    ip(spoke, there, forged.UDP, part, fragment=offset, more=more, ident=ident)
+                    ip(
+                        self.src,
+                        self.there,
+                        forged.UDP,
+                        part,
+                        fragment=start,
+                        more=end > 0,
+                        ident=ident,
+                    )
                 )
             return made
 
         return make
 
+    def authenticated(self, tag: bytes) -> list[bytes]:
+        body = forged.authentication(forged.UDP) + udp(self.src, self.there, DENIED, tag)
+        return [self.carry(forged.AH, body)]
+
+    def headless(self, tag: bytes) -> list[bytes]:
+        return [self.carry(forged.UDP, b"")[:20] + tag]
+
+    def carry(self, protocol: int, body: bytes) -> bytes:
+        return ip(self.src, self.there, protocol, body)
+
+
+def _everywhere(version: int) -> Ways:
+    """What both versions can be asked."""
+    spoke, six = Spoke(version), version == 6
+    messages = (1, 3, 4, 128, 129, 137, 138) if six else (0, 3, 4, 5, 8, 11, 13, 17)
+    split = spoke.fragments
+    return {
+        **_ends(version),
+        **{f"tcp {name}": spoke.segment(1433, flags) for name, flags in FLAGS.items()},
+        **{f"tcp {name} denied": spoke.segment(DENIED, flags) for name, flags in FLAGS.items()},
+        **{f"tcp {name} to the proxy": spoke.segment(443, flags) for name, flags in FLAGS.items()},
+        **{f"protocol {each}": spoke.as_protocol(each) for each in (33, 47, 50, 59, 132, 136, 253)},
+        **{f"tunnelled in protocol {each}": spoke.inside(each) for each in (4, 41, 47, 137)},
+        **{f"icmp {kind}": spoke.message(kind) for kind in messages},
+        "a later fragment alone": split((ALLOWED, 16, 0)),
+        "fragments to a denied port": split((DENIED, 0, 16), (DENIED, 16, 0)),
+        "fragments in the other order": split((DENIED, 16, 0), (DENIED, 0, 16)),
+        "fragments with half a header": split((DENIED, 0, 8), (DENIED, 8, 0)),
+        "a second beginning": split((ALLOWED, 0, 16), (DENIED, 0, 0)),
+        "an overlapping end": split((ALLOWED, 0, 24), (DENIED, 8, 0)),
+        "authenticated": spoke.authenticated,
+        "no header at all": spoke.headless,
+    }
+
+
+def _ends(version: int) -> Ways:
+    """Addresses and ports that mean something else than they say."""
+    spoke, six = Spoke(version), version == 6
     strangers = {
-        "the hub": hub,
+        "the hub": sites.HUB_INSIDE[six],
         "the hub's other side": sites.HUB_OUTSIDE[six],
-        "the internet": elsewhere,
+        "the internet": sites.ELSEWHERE.addresses[six],
         "loopback": "::1" if six else "127.0.0.1",
         "nobody": "::" if six else "0.0.0.0",
         "a group": "ff02::1" if six else "224.0.0.1",
-        **({"ipv4-mapped": "::ffff:10.240.0.4"} if six else {"everybody": "255.255.255.255"}),
+        "everybody": "::ffff:10.240.0.4" if six else "255.255.255.255",
     }
     groups = {
         "link group": "ff02::1" if six else "224.0.0.1",
         "wide group": "ff0e::1" if six else "239.1.1.1",
-        "anycast of the outer link": "2603:1040:50::" if six else "20.50.255.255",
+        "all of the outer link": "2603:1040:50::" if six else "20.50.255.255",
         "loopback": "::1" if six else "127.0.0.1",
         "link-local": "fe80::1" if six else "169.254.169.254",
         "azure": "fd00:ec2::254" if six else "168.63.129.16",
-        "mapped": "::ffff:20.18.0.1" if six else "255.255.255.255",
-        "translated": "64:ff9b::1412:1" if six else "0.0.0.0",
+        "everybody": "::ffff:20.18.0.1" if six else "255.255.255.255",
+        "another form": "64:ff9b::1412:1" if six else "0.0.0.0",
     }
-    answers = (1, 3, 4, 128, 129, 137, 138) if six else (0, 3, 4, 5, 8, 11, 13, 17)
+    ports = (53, 67, ALLOWED, 547)
     return {
-        **{f"udp from port {port}": datagram(DENIED, sport=port) for port in (53, 123, 67, 547)},
-        "quic": datagram(443),
-        "udp from the port of an allowed one": datagram(DENIED, sport=ALLOWED),
-        **{f"from {who}": datagram(ALLOWED, src=src) for who, src in strangers.items()},
-        **{f"to {what}": datagram(ALLOWED, dst=dst) for what, dst in groups.items()},
-        **{f"tcp {name}": segment(1433, flags) for name, flags in FLAGS.items()},
-        **{f"tcp {name} to a denied port": segment(DENIED, flags) for name, flags in FLAGS.items()},
-        **{f"tcp {name} to the proxy": segment(443, flags) for name, flags in FLAGS.items()},
-        **{f"protocol {each}": carried(each) for each in (33, 47, 50, 59, 132, 136, 253)},
-        **{f"tunnelled in protocol {each}": inside(each) for each in (4, 41, 47, 137)},
-        **{f"icmp {kind}": message(kind) for kind in answers},
-        "a later fragment alone": split((ALLOWED, 16, 999, False)),
-        "fragments to a denied port": split((DENIED, 0, 16, True), (DENIED, 16, 999, False)),
-        "fragments in the other order": split((DENIED, 16, 999, False), (DENIED, 0, 16, True)),
-        "fragments with half a header": split((DENIED, 0, 8, True), (DENIED, 8, 999, False)),
-        "a second beginning": split((ALLOWED, 0, 16, True), (DENIED, 0, 999, False)),
-        "an overlapping end": split((ALLOWED, 0, 24, True), (DENIED, 8, 999, False)),
-        "authenticated": lambda tag: [
-            ip(
-                spoke,
-                there,
-                forged.AH,
-                forged.authentication(forged.UDP) + udp(spoke, there, DENIED, tag),
-            )
-        ],
-        "no header at all": lambda tag: [ip(spoke, there, forged.UDP, b"")[:20] + tag],
+        **{f"udp from port {port}": spoke.datagram(DENIED, sport=port) for port in ports},
+        "quic": spoke.datagram(443),
+        **{f"from {who}": spoke.datagram(ALLOWED, src=src) for who, src in strangers.items()},
+        **{f"to {what}": spoke.datagram(ALLOWED, dst=dst) for what, dst in groups.items()},
     }
 
 
 def _ipv4() -> Ways:
     spoke, there, hub = sites.SPOKE_NODE[0], sites.CONTOSO.addresses[0], sites.HUB_INSIDE[0]
 
-    def routed(kind: int, dst: str, *hops: str) -> Callable[[bytes], list[bytes]]:
+    def routed(kind: int, dst: str, *hops: str) -> Make:
         way = b"".join(socket.inet_aton(hop) for hop in hops)
         text = bytes([kind, 3 + len(way), 4]) + way
         return lambda tag: [ip(spoke, dst, forged.UDP, udp(spoke, dst, ALLOWED, tag), options=text)]
@@ -197,12 +226,12 @@ def _ipv4() -> Ways:
 def _ipv6() -> Ways:
     spoke, there, hub = sites.SPOKE_NODE[1], sites.CONTOSO.addresses[1], sites.HUB_INSIDE[1]
 
-    def behind(first: int, *headers: bytes, port: int = DENIED) -> Callable[[bytes], list[bytes]]:
+    def behind(first: int, *headers: bytes, port: int = DENIED) -> Make:
         return lambda tag: [
             ip(spoke, there, first, b"".join(headers) + udp(spoke, there, port, tag))
         ]
 
-    def routed(kind: int) -> Callable[[bytes], list[bytes]]:
+    def routed(kind: int) -> Make:
         return lambda tag: [
             ip(
                 spoke,
@@ -317,9 +346,7 @@ def test_an_error_message_goes_to_whom_it_concerns_alone(
         assert flow.recv(9) == b"forwarded"
         port = flow.getsockname()[1]
 
-        def error(
-            dst: str, *, src: str = spoke, about: str = there
-        ) -> Callable[[bytes], list[bytes]]:
+        def error(dst: str, *, src: str = spoke, about: str = there) -> Make:
             def make(tag: bytes) -> list[bytes]:
                 answer = udp(about, spoke, port, tag, sport=ALLOWED)
                 quoted = ip(about, spoke, forged.UDP, answer)
