@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import pytest
@@ -43,6 +44,7 @@ POLICY: Final = policies.policy(
 )
 ALLOWED: Final = 123
 DENIED: Final = 9999
+FORWARDING: Final = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
 _IDENTS: Final = count(1)
 FLAGS: Final = {
     "ack": 0x10,
@@ -307,6 +309,21 @@ def _honest(version: int) -> Ways:
         "fragments": fragments,
         "behind options": behind_options,
     }
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_plain_router_lets_most_of_them_out(lab: Network, version: int) -> None:
+    """So what does not come out of the gateway was stopped by it."""
+    ways = _everywhere(version) | (_ipv6() if version == 6 else _ipv4())
+    with lab.net.hub.entered():
+        forwarding = [Path("/proc/sys/net", name) for name in FORWARDING]
+        for file in forwarding:
+            file.write_text("1")
+        try:
+            assert len(_arrived(lab, ways, version)) > len(ways) / 2
+        finally:
+            for file in forwarding:
+                file.write_text("0")
 
 
 @pytest.mark.parametrize("version", [4, 6])
