@@ -28,6 +28,8 @@ Rules of this file:
   address until NAT, later in the same hook, gives it back its client's.
 - Conntrack has put fragments together before us (priority -400), and the transport header is
   looked for behind IPv6 extension headers; a packet without one matches no tcp or udp rule.
+- A routing header says that its packet goes on to somebody else than whom we judge (RFC 5095). IPv4
+  has the sysctl ``accept_source_route``.
 """
 
 from __future__ import annotations
@@ -73,6 +75,7 @@ def first_chains(options: FirewallOptions, sets: Sets) -> Iterator[Chain]:
         "known connections, packets for this host, and all others to judge",
         (
             'iif "lo" accept',
+            f"exthdr rt exists {_INVALID}",
             *(f"ct state {what} {end}" for what in known for end in (forwarded, proxied)),
             f"fib daddr type {_OWN} accept",
             "goto judge",

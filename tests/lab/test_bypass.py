@@ -243,8 +243,18 @@ def _ipv6() -> Ways:
             )
         ]
 
+    def on(kind: int, *headers: bytes, left: int = 1) -> Make:
+        """By way of the allowed host, elsewhere."""
+        way = forged.routing(forged.UDP, kind, sites.ELSEWHERE.addresses[1])
+        way = way[:3] + bytes([left]) + way[4:]
+        return behind(forged.ROUTING, *headers, way, port=ALLOWED)
+
     many = forged.options(forged.DESTINATION)
+    over = forged.routing(forged.ROUTING, 0, there)
     return {
+        **{f"routing header {kind} on": on(kind) for kind in (0, 2, 3, 4)},
+        "routing header behind one that is done": on(0, over[:3] + b"\0" + over[4:]),
+        "routing header that is done": on(0, left=0),
         **{f"routing header {kind} by the hub": routed(kind) for kind in (0, 2, 3, 4)},
         "behind hop-by-hop options": behind(forged.HOP_BY_HOP, forged.options(forged.UDP)),
         "behind options": behind(forged.DESTINATION, forged.options(forged.UDP)),

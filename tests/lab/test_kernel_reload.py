@@ -176,7 +176,7 @@ def _steady(gateway: Gateway) -> Iterator[Steady]:
 
 @dataclass(slots=True)
 class Opened:
-    """Connections under one policy that the next one denies, and a fence that both allow."""
+    """Connections under one policy that the next one denies."""
 
     tcp: socket.socket
     udp: socket.socket
