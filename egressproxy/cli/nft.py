@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from egressproxy.cli.main import EXIT_DENY
+from egressproxy.errors import PolicyError
 from egressproxy.kernel.host_state import DEFAULT_STATE, owned
 from egressproxy.kernel.nft_apply import Nft
 from egressproxy.service.configuration import Problems, Sources, flag, read_config
@@ -54,11 +55,15 @@ watch egressproxy nft status --policy policy.yaml
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What was asked for: ``policy`` is ``None`` where none was named."""
+    """What was asked for: ``policy`` is ``None`` where none was named.
+
+    ``are_whole`` is whether the options can be those of ``up``, which does without no management.
+    """
 
     policy: Path | None
     allow_outside: bool
     options: FirewallOptions
+    are_whole: bool
     state: Path
 
 
@@ -165,15 +170,25 @@ def remove(state: Path) -> None:
 def status(config: Path | None, *, all_: bool, as_json: bool, **given: Any) -> None:
     """Show what is in place, with counters; exit 1 if it is not all as it has to be.
 
-    With a policy its rules are named, and the table is held against it.
+    With a policy its rules are named, and the table is held against it; with `management`, as `up`
+    wants it (so mostly by --config), the table is held against all options too.
     """
     from egressproxy.cli.nft_page import print_status, status_as_json
+    from egressproxy.doctor.machine import Machine
+    from egressproxy.doctor.ports import open_ports
     from egressproxy.kernel.firewall_status import firewall_status
     from egressproxy.kernel.takeover import takeover
 
     order = _order(config, given)
-    policy = None if order.policy is None else _kernel_policy(order)
-    found = firewall_status(takeover(Nft(), order.state), policy, order.options)
+    policy, refusal = _policy_or_refusal(order)
+    found = firewall_status(
+        takeover(Nft(), order.state),
+        policy,
+        order.options,
+        are_whole=order.are_whole,
+        listening=open_ports(Machine()),
+    )
+    found = replace(found, problems=(*refusal, *found.problems))
     if as_json:
         click.echo(json.dumps(status_as_json(found), indent=2))
     else:
@@ -202,7 +217,13 @@ def _order(config: Path | None, given: Mapping[str, Any]) -> _Order:
         lambda: parse_switch(sources.one("allow_outside", "false")), False
     )
     problems.raise_all()
-    return _Order(Path(policy) if policy else None, allow_outside, options, state_path(sources))
+    return _Order(
+        policy=Path(policy) if policy else None,
+        allow_outside=allow_outside,
+        options=options,
+        are_whole=bool(sources.many("management")),
+        state=state_path(sources),
+    )
 
 
 def _ports(sources: Sources, problems: Problems) -> ListenerPorts:
@@ -239,6 +260,19 @@ def _kernel_policy(order: _Order) -> KernelPolicy:
     if order.policy is None:
         raise click.UsageError("a policy is wanted: --policy policies/aks-global.yaml")
     return kernel_policy(load_policy(order.policy, allow_outside=order.allow_outside), time.time())
+
+
+def _policy_or_refusal(order: _Order) -> tuple[KernelPolicy | None, tuple[str, ...]]:
+    """The policy; of a file with mistakes, which changes nothing in force, what to say of it."""
+    if order.policy is None:
+        return None, ()
+    try:
+        return _kernel_policy(order), ()
+    except PolicyError as error:
+        first, more = error.problems[0], len(error.problems) - 1
+        rest = f", and {more} more" if more else ""
+        told = f"the policy's file is bad, so the table is not held against it: {first}{rest}"
+        return None, (f"{told}: egressproxy policy validate {order.policy}",)
 
 
 def _script(order: _Order, policy: KernelPolicy) -> str:

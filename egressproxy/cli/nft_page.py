@@ -30,6 +30,7 @@ def status_as_json(found: FirewallStatus) -> dict[str, Any]:
         "problems": list(found.problems),
         "table": None if table is None else {"policy": table.digest, "chains": len(table.chains)},
         "policy": found.policy_digest or None,
+        "audit": found.is_audit if found.policy_digest else None,
         "changed_by_hand": found.takeover.is_changed,
         "guard": routing.guard,
         "rules_before_the_guard": list(routing.ahead),
@@ -70,7 +71,10 @@ def _lines(found: FirewallStatus) -> Iterator[tuple[object, ...]]:
     table, routing = found.takeover.table, found.takeover.routing
     yield "table", "none" if table is None else table.digest or "unknown"
     yield "guard", "yes" if routing.guard else "no"
-    yield "tproxy", "yes" if routing.tproxy else "no"
+    if routing.tproxy or found.wants_tproxy:
+        yield "tproxy", "yes" if routing.tproxy else "no"
+    if found.is_audit:
+        yield "audit", "yes"
     yield from (("problem", problem) for problem in found.problems)
     yield from (("outcome", each.of, each.packets, each.bytes) for each in found.outcomes)
     yield from (("rule", each.of, each.packets, each.bytes) for each in found.rules)
@@ -83,14 +87,17 @@ def _head(found: FirewallStatus) -> Iterator[str]:
         yield f"[bold]table {FAMILY} {TABLE}[/]: [red]none[/]"
     else:
         same = ", as the policy's file" if table.digest == found.policy_digest else ""
+        audit = " ([yellow]audit[/]: what it denies passes)" if same and found.is_audit else ""
         digest = escape(table.digest[:SHOWN_DIGEST]) or "unknown"
         sizes = f"{len(table.chains)} chains, {len(table.sets)} sets"
-        yield f"[bold]table {FAMILY} {TABLE}[/]: policy {digest}{same}, {sizes}"
+        yield f"[bold]table {FAMILY} {TABLE}[/]: policy {digest}{audit}{same}, {sizes}"
     parts = {
         "routing guard": "IPv4 and IPv6" if routing.guard else "[red]not in place[/]",
-        "TPROXY routing": "IPv4 and IPv6" if routing.tproxy else "not in place",
+        "TPROXY routing": "IPv4 and IPv6" if routing.tproxy else "[red]not in place[/]",
         "sysctls": "as they have to be" if not found.takeover.sysctls else "[red]not all[/]",
     }
+    if not (routing.tproxy or found.wants_tproxy):
+        del parts["TPROXY routing"]
     yield ", ".join(f"{name}: {state}" for name, state in parts.items())
     yield from (f"[yellow]! {escape(printable(problem))}[/]" for problem in found.problems)
 

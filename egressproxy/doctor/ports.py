@@ -67,6 +67,15 @@ def listening(machine: Machine) -> list[Listening]:
     return [Listening(address, port, owners.get(inode, "")) for address, port, inode in rows]
 
 
+def open_ports(machine: Machine) -> frozenset[int]:
+    """The TCP ports where somebody listens for others than this machine itself."""
+    rows = [
+        *_rows(machine.text("proc/net/tcp"), socket.AF_INET),
+        *_rows(machine.text("proc/net/tcp6"), socket.AF_INET6),
+    ]
+    return frozenset(port for address, port, _ in rows if not ip_address(address).is_loopback)
+
+
 def _port(what: str, endpoint: Endpoint, found: list[Listening]) -> Finding:
     check = f"port {endpoint.port} ({what})"
     holders = [each for each in found if each.port == endpoint.port and _meets(each, endpoint)]

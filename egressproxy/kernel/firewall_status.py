@@ -5,16 +5,17 @@ Pure: from what the kernel holds (``Takeover``) and, where there is one, the pol
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from egressproxy.kernel.firewall_options import FirewallOptions, Intercept
+from egressproxy.kernel.firewall_options import Intercept
 from egressproxy.kernel.nft_names import Outcome, name_sets, rule_counter
 from egressproxy.policy.verdict import Action
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
+    from egressproxy.kernel.firewall_options import FirewallOptions
     from egressproxy.kernel.kernel_policy import KernelPolicy, KernelRule
     from egressproxy.kernel.nft_apply import TableState
     from egressproxy.kernel.takeover import Takeover
@@ -59,11 +60,14 @@ class FirewallStatus:
     """What ``nft status`` shows; ``problems`` is empty while all is as it has to be.
 
     ``rules`` are in the policy's order, what the table alone has comes last. ``policy_digest`` is
-    empty where no policy was given.
+    empty where no policy was given, ``is_audit`` is that policy's, and ``wants_tproxy`` whether
+    TPROXY's routing has to be there.
     """
 
     takeover: Takeover
     policy_digest: str
+    is_audit: bool = False
+    wants_tproxy: bool = False
     outcomes: tuple[Count, ...] = ()
     rules: tuple[Count, ...] = ()
     sets: tuple[SetSize, ...] = ()
@@ -71,7 +75,12 @@ class FirewallStatus:
 
 
 def firewall_status(
-    found: Takeover, policy: KernelPolicy | None, options: FirewallOptions
+    found: Takeover,
+    policy: KernelPolicy | None,
+    options: FirewallOptions,
+    *,
+    are_whole: bool = False,
+    listening: Collection[int] | None = None,
 ) -> FirewallStatus:
     """Join what is with what should be.
 
@@ -79,15 +88,27 @@ def firewall_status(
         found: what the kernel holds.
         policy: what it should enforce now; without one nothing is held against it.
         options: of the gateway; what TPROXY needs is asked for where they intercept so.
+        are_whole: these are all the options that ``up`` has: the table is held against them.
+        listening: the TCP ports where somebody listens, where that is known.
     """
     table = found.table
-    problems = (*_table_problems(found, policy), *_machine_problems(found, options))
-    digest = "" if policy is None else policy.digest
-    if table is None:
-        return FirewallStatus(takeover=found, policy_digest=digest, problems=problems)
-    return FirewallStatus(
+    wants_tproxy = options.intercept is Intercept.TPROXY and bool(options.tproxy_port)
+    status = FirewallStatus(
         takeover=found,
-        policy_digest=digest,
+        policy_digest="" if policy is None else policy.digest,
+        is_audit=policy is not None and policy.is_audit,
+        wants_tproxy=wants_tproxy,
+    )
+    if table is None:
+        return replace(status, problems=tuple(_problems_without_table(found)))
+    problems = (
+        *_table_problems(found, policy),
+        *(_options_problems(table, options) if are_whole else ()),
+        *(() if listening is None else _listener_problems(table, policy, listening)),
+        *_machine_problems(found, wants_tproxy=wants_tproxy),
+    )
+    return replace(
+        status,
         outcomes=tuple(_outcomes(table)),
         rules=tuple(_rules(table, policy)),
         sets=tuple(_sets(table, policy)),
@@ -95,10 +116,20 @@ def firewall_status(
     )
 
 
+def _problems_without_table(found: Takeover) -> Iterator[str]:
+    if not (found.routing.guard or found.is_forwarding):
+        yield "nothing of ours is in place, and this machine does not forward: egressproxy up"
+        return
+    yield "there is no table: egressproxy up (or nft apply)"
+    if found.routing.guard:
+        yield from _machine_problems(found, wants_tproxy=False)
+    else:
+        yield "nor is the routing guard: this machine forwards packets that nobody judges"
+
+
 def _table_problems(found: Takeover, policy: KernelPolicy | None) -> Iterator[str]:
     table = found.table
     if table is None:
-        yield "there is no table: egressproxy up (or nft apply)"
         return
     if not table.digest:
         yield "the table is between two policies, or none of ours"
@@ -121,13 +152,35 @@ def _has_rules_of(table: TableState, policy: KernelPolicy) -> bool:
     return wanted == table.counters.keys() - set(Outcome)
 
 
-def _machine_problems(found: Takeover, options: FirewallOptions) -> Iterator[str]:
+def _options_problems(table: TableState, options: FirewallOptions) -> Iterator[str]:
+    if table.options and table.options != options.digest:
+        yield (
+            "other options are in force than those given (clients, management, …):"
+            " systemctl restart egressproxy (a reload reads the policy alone)"
+        )
+
+
+def _listener_problems(
+    table: TableState, policy: KernelPolicy | None, listening: Collection[int]
+) -> Iterator[str]:
+    if policy is not None and not policy.application_ports:
+        return
+    for port in sorted(table.proxy_ports.difference(listening)):
+        yield (
+            f"application flows are taken to port {port}, and nobody listens there:"
+            " systemctl start egressproxy"
+        )
+
+
+def _machine_problems(found: Takeover, *, wants_tproxy: bool) -> Iterator[str]:
+    if found.forgotten:
+        yield found.forgotten
     routing = found.routing
     if not routing.guard:
         yield "the routing guard is not in place: without the table everything is forwarded"
     for rule in routing.ahead:
         yield f"a routing rule comes before the guard: {rule}"
-    if options.intercept is Intercept.TPROXY and options.tproxy_port and not routing.tproxy:
+    if wants_tproxy and not routing.tproxy:
         yield "TPROXY's routing is not in place: application flows are lost"
     if found.sysctls:
         shown = [

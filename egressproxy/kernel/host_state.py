@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 DEFAULT_STATE: Final = Path("/run/egressproxy/state.json")
 
+_LOST: Final = (
+    "remove it; forwarding stays on until sysctl -w net.ipv4.ip_forward=0"
+    " net.ipv6.conf.all.forwarding=0; sysctl --system applies what this machine's files say"
+)
 _VERSION: Final = 1
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE: Final = Path("/proc/thread-self/ns/net")
@@ -67,7 +71,7 @@ def read_state(path: Path = DEFAULT_STATE) -> HostState:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise KernelError(
             f"{path}: damaged, so what was before us is not known",
-            hint="remove it; sysctl --system puts this machine's own settings back",
+            hint=_LOST,
         ) from error
     if namespace != _namespace():
         raise KernelError(
@@ -187,7 +191,7 @@ def _opened(path: Path) -> Iterator[int]:
         if not is_ours or found.st_mode & 0o170022 != 0o100000:
             raise KernelError(
                 f"{path}: not a file that only this service can write",
-                hint="remove it; sysctl --system puts this machine's own settings back",
+                hint=_LOST,
             )
         yield descriptor
     finally:

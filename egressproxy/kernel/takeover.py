@@ -39,13 +39,15 @@ class Takeover:
     """What is in place.
 
     ``is_changed`` says whether somebody changed the table by hand since it was applied; ``None``
-    where nothing is remembered of that.
+    where nothing is remembered of that, and ``forgotten`` says why if it should be.
     """
 
     table: TableState | None
     is_changed: bool | None
     routing: RoutingState
     sysctls: tuple[Difference, ...]
+    is_forwarding: bool
+    forgotten: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,15 +67,21 @@ def takeover(nft: Nft, state: Path = DEFAULT_STATE) -> Takeover:
     """What is in place now, sets with the number of their elements.
 
     Raises:
-        KernelError: the kernel cannot be asked, or the state file not be read.
+        KernelError: the kernel cannot be asked.
     """
     table = nft.table_state(elements=True)
-    applied = read_state(state).fingerprint
+    applied = forgotten = ""
+    try:
+        applied = read_state(state).fingerprint
+    except KernelError as error:
+        forgotten = str(error)
     return Takeover(
         table=table,
         is_changed=None if table is None or not applied else table.fingerprint != applied,
         routing=routing_state(),
         sysctls=sysctl_differences(),
+        is_forwarding=is_forwarding(),
+        forgotten=forgotten,
     )
 
 

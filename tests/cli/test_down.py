@@ -54,9 +54,11 @@ def test_everything_goes_back_and_is_told(net: OneNic, state: Path) -> None:
     take_over(state)
     result = run(state)
     assert result.exit_code == 0
-    count, *rest = result.output.splitlines()
-    assert count.startswith("sysctls put back: ")
-    assert rest == ["the table is deleted", "routing rules and routes are removed"]
+    assert result.output.splitlines() == [
+        "sysctls are as they were before",
+        "the table is deleted",
+        "routing rules and routes are removed",
+    ]
     assert (rules(net.hub), snapshot()) == before
     result = run(state)
     assert result.output == "there is nothing of ours on this machine\n"
@@ -78,5 +80,19 @@ def test_force_goes_on_and_says_what_is_left(net: OneNic, state: Path) -> None:
     result = run(state, "--force")
     assert result.exit_code == 2
     assert result.stdout == "the table is deleted\nrouting rules and routes are removed\n"
-    assert result.stderr.startswith("left as it is: ")
-    assert "damaged" in result.stderr
+    left, is_open = result.stderr.splitlines()
+    assert left.startswith("left as it is: ")
+    assert "damaged" in left
+    assert is_open.startswith("this machine forwards packets that nobody judges")
+    assert net.forwards(4)
+
+
+def test_force_on_a_machine_that_does_not_forward_cries_no_wolf(net: OneNic, state: Path) -> None:
+    take_over(state)
+    state.write_text("damaged")
+    net.sysctl("net/ipv4/ip_forward", "0")
+    net.sysctl("net/ipv6/conf/all/forwarding", "0")
+    result = run(state, "--force")
+    assert result.exit_code == 2
+    assert "nobody judges" not in result.stderr
+    assert not net.forwards(4)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
+from dataclasses import replace
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Final
 
@@ -116,6 +118,7 @@ STATUS: Final = FirewallStatus(
         is_changed=True,
         routing=RoutingState(guard=True, ahead=("ip rule 9: from all lookup 7",)),
         sysctls=(Difference("net/ipv4/tcp_migrate_req", "1", ""),),
+        is_forwarding=True,
     ),
     policy_digest="ab" * 32,
     outcomes=(
@@ -135,7 +138,9 @@ STATUS: Final = FirewallStatus(
     problems=("a routing rule comes before the guard: ip rule 9: from all lookup 7",),
 )
 NOTHING: Final = FirewallStatus(
-    takeover=Takeover(table=None, is_changed=None, routing=RoutingState(), sysctls=()),
+    takeover=Takeover(
+        table=None, is_changed=None, routing=RoutingState(), sysctls=(), is_forwarding=False
+    ),
     policy_digest="",
     problems=("there is no table",),
 )
@@ -161,6 +166,8 @@ def test_golden_pages(monkeypatch: pytest.MonkeyPatch, golden: Callable[[str, st
     golden("nft-status.txt", shown(STATUS, monkeypatch))
     golden("nft-status-all.txt", shown(STATUS, monkeypatch, all_=True))
     golden("nft-status-none.txt", shown(NOTHING, monkeypatch))
+    audit = replace(STATUS, is_audit=True, wants_tproxy=True, outcomes=(), rules=(), sets=())
+    golden("nft-status-audit.txt", shown(audit, monkeypatch))
 
 
 def test_a_pipe_gets_everything_as_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,7 +176,6 @@ def test_a_pipe_gets_everything_as_lines(capsys: pytest.CaptureFixture[str]) -> 
     assert lines == [
         ("table", "ab" * 32),
         ("guard", "yes"),
-        ("tproxy", "no"),
         ("problem", STATUS.problems[0]),
         ("outcome", "proxied", "1204", "72240"),
         ("outcome", "invalid", "0", "0"),
@@ -182,10 +188,17 @@ def test_a_pipe_gets_everything_as_lines(capsys: pytest.CaptureFixture[str]) -> 
     ]
 
 
+def test_a_pipe_is_told_of_an_audit_and_of_tproxy(capsys: pytest.CaptureFixture[str]) -> None:
+    nft_page.print_status(replace(STATUS, is_audit=True, wants_tproxy=True), all_=False)
+    assert "guard\tyes\ntproxy\tno\naudit\tyes\nproblem\t" in capsys.readouterr().out
+
+
 def test_json_is_exact() -> None:
     found = nft_page.status_as_json(STATUS)
     assert found["table"] == {"policy": "ab" * 32, "chains": 3}
     assert found["changed_by_hand"] is True
+    assert found["audit"] is False
+    assert nft_page.status_as_json(NOTHING)["audit"] is None
     assert found["sysctls"] == [{"name": "net.ipv4.tcp_migrate_req", "wanted": "1", "now": None}]
     assert found["rules"][0] == {
         "rule": "rules/sql",
@@ -214,7 +227,7 @@ def test_a_gateway_by_hand(net: OneNic, policy: Path, state: Path) -> None:
     result = run("check", *given)
     assert result.output.startswith("good: policy ")
     assert "2 network rules, application ports 443" in result.output
-    assert "there is no table" in run("status", *given).output
+    assert "nothing of ours is in place" in run("status", *given).output
 
     result = run("apply", *given)
     assert result.stdout.startswith("in place: policy ")
@@ -223,6 +236,10 @@ def test_a_gateway_by_hand(net: OneNic, policy: Path, state: Path) -> None:
     ensure_guard()
     ensure_sysctls(state)
     result = run("status", *given)
+    assert result.exit_code == 1
+    assert "to port 15001, and nobody listens there" in result.output
+    with socket.create_server(("", 15001)):
+        result = run("status", *given)
     assert result.exit_code == 0, result.output
     assert [net.forwards(version) for version in (4, 6)] == [True, True]
     assert "rule\trules/any-udp\t2\t" in run("status", *given).output
@@ -236,11 +253,17 @@ def test_a_gateway_by_hand(net: OneNic, policy: Path, state: Path) -> None:
 
 
 @pytest.mark.netns
-def test_status_counts_and_tells_what_is_wrong(net: OneNic, policy: Path, state: Path) -> None:
+def test_status_counts_and_tells_what_is_wrong(
+    net: OneNic, policy: Path, state: Path, request: pytest.FixtureRequest
+) -> None:
     given = ("--policy", policy, "--state", state)
     run("apply", *given)
     ensure_guard()
     ensure_sysctls(state)
+    with socket.create_server(("127.0.0.1", 15001)):
+        assert "nobody listens there" in status(*given)["problems"][0]
+    listener = socket.create_server(("", 15001))
+    request.addfinalizer(listener.close)
     assert status(*given)["problems"] == []
     net.hub.run("nft", "insert", "rule", "inet", "egressproxy", "forward", "accept")
     found = status(*given)
@@ -252,6 +275,40 @@ def test_status_counts_and_tells_what_is_wrong(net: OneNic, policy: Path, state:
     assert "is in force, not" in status(*given)["problems"][0]
     assert [rule["rule"] for rule in found["rules"]] == ["rules/any-udp", "rules/time"]
     assert {one["name"] for one in found["sets"]} >= {"ntp.ubuntu.com"}
+    policy.write_text(POLICY.replace("udp:123", "udp:x"))
+    found = status(*given)
+    assert "the policy's file is bad" in found["problems"][0]
+    assert str(policy) in found["problems"][0]
+    assert {rule["rule"] for rule in found["rules"]} == {"rules/any-udp", "rules/time"}
+
+
+@pytest.mark.netns
+def test_status_tells_of_options_that_are_not_in_force(
+    net: OneNic, policy: Path, state: Path, request: pytest.FixtureRequest
+) -> None:
+    """Where management is given, as for ``up``; the order of ranges means nothing."""
+    listener = socket.create_server(("", 15001))
+    request.addfinalizer(listener.close)
+    given = ("--policy", policy, "--state", state, "--clients", "10.240.0.0/16")
+    run("apply", *given, "--clients", "10.241.0.0/16", "--management", "10.9.0.0/24")
+    ensure_guard()
+    ensure_sysctls(state)
+    assert status(*given)["problems"] == []
+    whole = (*given, "--management", "10.9.0.0/24")
+    (problem,) = status(*whole)["problems"]
+    assert "other options are in force" in problem
+    assert status("--clients", "10.241.0.0/16", *whole)["problems"] == []
+
+
+@pytest.mark.netns
+def test_a_damaged_state_file_hides_nothing(net: OneNic, policy: Path, state: Path) -> None:
+    given = ("--policy", policy, "--state", state)
+    run("apply", *given)
+    state.write_text("{")
+    found = status(*given)
+    assert any("damaged" in each for each in found["problems"])
+    assert found["changed_by_hand"] is None
+    assert found["rules"]
 
 
 def status(*given: object) -> dict[str, Any]:

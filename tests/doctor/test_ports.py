@@ -8,7 +8,7 @@ import pytest
 
 from egressproxy.doctor.machine import Machine
 from egressproxy.doctor.plan import Plan
-from egressproxy.doctor.ports import check_ports, listening
+from egressproxy.doctor.ports import check_ports, listening, open_ports
 from egressproxy.planes.context import ListenerKind
 from egressproxy.service.options import Endpoint, Listener
 from tests.doctor.machines import levels, machine
@@ -55,6 +55,10 @@ def test_who_listens(seen: Machine) -> None:
         ("0.0.0.0", 22, False),
         ("127.0.0.1", 9090, True),
     ]
+
+
+def test_which_ports_are_open_to_others(seen: Machine) -> None:
+    assert open_ports(seen) == {22}
 
 
 @pytest.mark.parametrize(

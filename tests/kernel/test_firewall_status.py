@@ -54,7 +54,11 @@ TABLE: Final = TableState(
     counters=COUNTERS,
 )
 WELL: Final = Takeover(
-    table=TABLE, is_changed=False, routing=RoutingState(guard=True, tproxy=True), sysctls=()
+    table=TABLE,
+    is_changed=False,
+    routing=RoutingState(guard=True, tproxy=True),
+    sysctls=(),
+    is_forwarding=True,
 )
 OPTIONS: Final = FirewallOptions(redirect_port=15001)
 
@@ -88,10 +92,78 @@ def test_without_a_policy_counters_say_whose_they_are() -> None:
     assert [each.of for each in found.sets] == ["", "", ""]
 
 
-def test_without_a_table_there_is_nothing_to_show() -> None:
-    found = firewall_status(replace(WELL, table=None, is_changed=None), POLICY, OPTIONS)
-    assert found.problems == ("there is no table: egressproxy up (or nft apply)",)
+NO_TABLE: Final = replace(WELL, table=None, is_changed=None)
+NO_GUARD: Final = replace(NO_TABLE, routing=RoutingState())
+WITHOUT_TABLE: Final = {
+    "closed by the guard": (NO_TABLE, ("there is no table: egressproxy up (or nft apply)",)),
+    "open": (
+        NO_GUARD,
+        (
+            "there is no table: egressproxy up (or nft apply)",
+            "nor is the routing guard: this machine forwards packets that nobody judges",
+        ),
+    ),
+    "a machine as it was": (
+        replace(
+            NO_GUARD,
+            is_forwarding=False,
+            sysctls=(Difference("net/ipv4/ip_forward", "1", "0"),),
+        ),
+        ("nothing of ours is in place, and this machine does not forward: egressproxy up",),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WITHOUT_TABLE)
+def test_without_a_table_there_is_nothing_to_show(case: str) -> None:
+    given, problems = WITHOUT_TABLE[case]
+    found = firewall_status(given, POLICY, OPTIONS, are_whole=True, listening=())
+    assert found.problems == problems
     assert (found.outcomes, found.rules, found.sets) == ((), (), ())
+
+
+ON_15001: Final = replace(TABLE, proxy_ports=frozenset({15001}))
+LISTENERS: Final[dict[str, tuple[TableState, KernelPolicy | None, set[int] | None, int]]] = {
+    "ours": (ON_15001, POLICY, {22, 15001}, 0),
+    "nobody": (ON_15001, POLICY, {22}, 1),
+    "nobody, and no policy": (ON_15001, None, set(), 1),
+    "not asked for": (ON_15001, POLICY, None, 0),
+    "no application ports": (ON_15001, replace(POLICY, application_ports=()), set(), 0),
+    "a table that takes nothing": (TABLE, POLICY, set(), 0),
+}
+
+
+@pytest.mark.parametrize("case", LISTENERS)
+def test_a_service_that_is_gone_is_told(case: str) -> None:
+    table, policy, listening, count = LISTENERS[case]
+    given = replace(WELL, table=table)
+    problems = firewall_status(given, policy, OPTIONS, listening=listening).problems
+    assert len(problems) == count
+    assert all("port 15001, and nobody listens there" in each for each in problems)
+
+
+OTHERS: Final = replace(OPTIONS, clients=OPTIONS.clients[:1])
+MADE_OF: Final = {
+    "these": (OPTIONS.digest, True, 0),
+    "others": (OTHERS.digest, True, 1),
+    "others, and not all were given": (OTHERS.digest, False, 0),
+    "nobody knows": ("", True, 0),
+}
+
+
+@pytest.mark.parametrize("case", MADE_OF)
+def test_options_that_are_not_in_force_are_told(case: str) -> None:
+    digest, are_whole, count = MADE_OF[case]
+    given = replace(WELL, table=replace(TABLE, options=digest))
+    problems = firewall_status(given, POLICY, OPTIONS, are_whole=are_whole).problems
+    assert len(problems) == count
+    assert all("systemctl restart egressproxy" in each for each in problems)
+
+
+@pytest.mark.parametrize("is_audit", [True, False])
+def test_an_audit_is_told(is_audit: bool) -> None:
+    found = firewall_status(WELL, replace(POLICY, is_audit=is_audit), OPTIONS)
+    assert found.is_audit is is_audit
 
 
 def table(**changes: object) -> Takeover:
@@ -104,6 +176,10 @@ CASES: Final[dict[str, tuple[Takeover, str]]] = {
     "between two": (table(digest=""), "between two policies, or none of ours"),
     "a rule that is over by now": (table(counters=MORE), "other rules than the policy has today"),
     "changed": (replace(WELL, is_changed=True), "somebody changed the table"),
+    "a damaged state file": (
+        replace(WELL, is_changed=None, forgotten="/run/s.json: damaged (hint: remove it)"),
+        "/run/s.json: damaged (hint: remove it)",
+    ),
     "no guard": (
         replace(WELL, routing=RoutingState(tproxy=True)),
         "the routing guard is not in place",
@@ -146,4 +222,6 @@ TPROXY: Final = {
 def test_the_routing_of_tproxy_is_missed_where_it_is_needed(case: str) -> None:
     options, problems = TPROXY[case]
     found = replace(WELL, routing=RoutingState(guard=True))
-    assert len(firewall_status(found, POLICY, options).problems) == problems
+    status = firewall_status(found, POLICY, options)
+    assert len(status.problems) == problems
+    assert status.wants_tproxy is bool(problems)

@@ -133,6 +133,17 @@ def test_where_sysctls_cannot_go_back_the_guard_stays(net: OneNic, state: Path) 
     assert "proto 101" not in rules(net.hub)
 
 
+def test_a_damaged_state_hides_nothing_else(net: OneNic, state: Path) -> None:
+    for step in STEPS:
+        step(state)
+    state.write_text("damaged")
+    found = takeover(Nft(), state)
+    assert found.table is not None
+    assert found.is_changed is None
+    assert found.is_forwarding
+    assert f"{state}: damaged" in found.forgotten
+
+
 def test_where_nothing_is_remembered_the_guard_stays(
     net: OneNic, state: Path, tmp_path: Path
 ) -> None:
