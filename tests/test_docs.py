@@ -20,7 +20,7 @@ from egressproxy.cli.run import NAMES
 from egressproxy.observe.record import FlowRecord, Plane, to_json_line
 from egressproxy.policy.load import load_policy
 from egressproxy.policy.verdict import Action, Reason
-from egressproxy.service.configuration import read_config
+from egressproxy.service.configuration import Problems, read_config
 from egressproxy.service.firewall_configuration import FIREWALL_NAMES
 from egressproxy.settings import Settings
 from lab.programs import missing
@@ -117,7 +117,9 @@ def test_policies_are_found_in_the_docs() -> None:
 def test_config_file_of_the_docs_is_read(name: str, known: frozenset[str], tmp_path: Path) -> None:
     (text,) = (block.text for block in blocks(DOCS / "operations.md") if block.name == name)
     (tmp_path / name).write_text(text)
-    assert read_config(tmp_path / name, known)
+    problems = Problems()
+    assert read_config(tmp_path / name, known, problems)
+    problems.raise_all()
 
 
 CONSOLES: Final = [block for block in BLOCKS if block.language == "console"]

@@ -174,7 +174,8 @@ def _words(line: bytes) -> list[str]:
     except UnicodeDecodeError as error:
         raise TargetError("a line that is not UTF-8") from error
     if words and not 2 <= len(words) <= 3:
-        raise TargetError(f"{len(words)} words", hint="write name port [source]")
+        wrong = "a port is wanted" if len(words) == 1 else f"{len(words)} words"
+        raise TargetError(wrong, hint="write name port [source]")
     return words
 
 

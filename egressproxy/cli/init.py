@@ -82,7 +82,7 @@ def command(output: str, *, force: bool, no_input: bool, **given: Any) -> None:
         raise CatalogError(f"{output} cannot be written: {error.strerror}") from error
     click.echo(f"{output}: {rules} rules in {answers.cloud}", err=True)
     _say_what_is_open(answers)
-    click.echo(f"next: egressproxy check mcr.microsoft.com --policy {output}", err=True)
+    _say_what_is_next(output)
 
 
 def may_ask() -> bool:
@@ -268,6 +268,16 @@ def _validated(text: str) -> int:
         path = Path(folder) / "policy.yaml"
         path.write_text(text, encoding="utf-8")
         return len(load_policy(path).rules)
+
+
+def _say_what_is_next(output: str) -> None:
+    steps = (
+        f"check mcr.microsoft.com --policy {output}",
+        f"doctor --policy {output}",
+        f"up --policy {output} --management 10.0.0.64/26   # or where you administer it from",
+    )
+    for place, step in enumerate(steps):
+        click.echo(f"{'     ' if place else 'next:'} egressproxy {step}", err=True)
 
 
 def _say_what_is_open(answers: Answers) -> None:

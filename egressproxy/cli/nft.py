@@ -208,7 +208,7 @@ def _order(config: Path | None, given: Mapping[str, Any]) -> _Order:
     problems = Problems()
     nothing: dict[str, tuple[str, ...]] = {}
     known = NAMES | FIREWALL_NAMES
-    file = problems.gather(lambda: read_config(config, known), nothing) if config else nothing
+    file = read_config(config, known, problems) if config else nothing
     flags = {name: _texts(value) for name, value in given.items() if value}
     sources = Sources(flags, os.environ, file)
     options = read_firewall(sources, problems, _ports(sources, problems))
@@ -258,7 +258,7 @@ def _kernel_policy(order: _Order) -> KernelPolicy:
     from egressproxy.policy.load import load_policy
 
     if order.policy is None:
-        raise click.UsageError("a policy is wanted: --policy policies/aks-global.yaml")
+        raise click.UsageError("a policy is wanted: --policy FILE; egressproxy init writes one")
     return kernel_policy(load_policy(order.policy, allow_outside=order.allow_outside), time.time())
 
 

@@ -80,6 +80,9 @@ OPTIONS: Final = (
     ),
     _Option("allow_outside", "", "Let policies include files outside their own folder."),
 )
+_CONFIG_HELP: Final = (
+    "YAML file with these options. Relative paths in it are from the working directory."
+)
 NAMES: Final = frozenset(
     {option.name for option in OPTIONS} | {limit.name for limit in fields(Settings)}
 )
@@ -101,7 +104,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
             decorate = click.option(flag(option.name), is_flag=True, help=option.about)
         command = decorate(command)
     config = click.Path(path_type=Path)
-    return click.option("--config", type=config, help="YAML file with these options.")(command)
+    return click.option("--config", type=config, help=_CONFIG_HELP)(command)
 
 
 @click.command(name="run")
@@ -139,10 +142,13 @@ def read_sources(
         environment: that of the process.
         known: the keys that the file may have.
         problems: where problems are noted.
+
+    Raises:
+        ServiceError: the file cannot be read; nothing else is known then.
     """
     flags = {name: _texts(value) for name, value in given.items() if value}
     nothing: dict[str, tuple[str, ...]] = {}
-    file = problems.gather(lambda: read_config(config, known), nothing) if config else nothing
+    file = read_config(config, known, problems) if config else nothing
     return Sources(flags, environment, file)
 
 
@@ -165,7 +171,9 @@ def read_options(sources: Sources, problems: Problems) -> tuple[RunOptions, Admi
         allow_outside=reader.one("allow_outside", "false", parse_switch, False),
     )
     if not reader.text("policy"):
-        problems.found.append("a policy is wanted (hint: --policy policies/aks-global.yaml)")
+        problems.found.append(
+            "a policy is wanted (hint: --policy FILE; egressproxy init writes one)"
+        )
     return options, admin
 
 

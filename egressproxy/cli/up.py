@@ -56,7 +56,7 @@ def command(config: Path | None, **given: Any) -> None:
     """
     options, admin, order = read_order(config, given, os.environ)
     if address := locked_out(order.options, os.environ):
-        click.echo(f"this SSH session's address {address} is not in management", err=True)
+        _warn_of_lock_out(address)
     run.serve(options, admin, order)
 
 
@@ -88,6 +88,18 @@ def locked_out(options: FirewallOptions, environment: Mapping[str, str]) -> str:
     except ValueError:
         return ""
     return "" if any(address in network for network in options.management) else text
+
+
+def _warn_of_lock_out(address: str) -> None:
+    """Say it, and go on: this session stays open, and can still undo it."""
+    from egressproxy.service.journal import configure_journal, journal
+
+    configure_journal()
+    journal().warning(
+        "this SSH session comes from an address that is not in management: the next is dropped",
+        address=address,
+        hint=f"--management {address}; until then `egressproxy down`, from this session",
+    )
 
 
 def _ports(options: RunOptions, admin: AdminOptions | None) -> ListenerPorts:

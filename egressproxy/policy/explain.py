@@ -9,16 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from egressproxy.policy.decide import QUIC_PORT
 from egressproxy.policy.near_miss import NearMiss, mention, near_misses
 from egressproxy.policy.near_name import Kind
 from egressproxy.policy.verdict import Flow, Reason, Verdict
 from egressproxy.ports import Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from egressproxy.policy.rules import Policy, Rule
     from egressproxy.policy.ruleset import Ruleset
 
 _NEEDED_BY: Final = "needed-by: "
+_BY_ADDRESS: Final = (Protocol.TCP, Protocol.UDP)
+_WEB_PORTS: Final = frozenset({80, 443})
 _SHORT: Final = {(Protocol.TLS, 443): "https", (Protocol.HTTP, 80): "http"}
 
 
@@ -68,6 +73,9 @@ def _needed(
     if advice is not None:
         return (f"# {advice}",)
     best = misses[0] if misses else None
+    others = _allowed_as(flow, best)
+    if others:
+        return (_asked_as(flow, others),)
     if verdict.reason is Reason.QUIC_REFUSED:
         note = ""  # whatever needs the name needs it over TCP
     if note == "harmless":
@@ -82,6 +90,24 @@ def _needed(
     return _rule_to_write(flow, verdict, group)
 
 
+def _allowed_as(flow: Flow, best: NearMiss | None) -> list[Protocol]:
+    """The protocols by which a rule lets the same name and port through, judged by address.
+
+    Not QUIC: a rule for that is no word on the TLS of the same name.
+    """
+    if best is None or best.kind is not Kind.PROTOCOL or flow.name is None:
+        return []
+    if not flow.protocol.is_application:
+        return []
+    spans = {span.protocol for span in best.rule.ports if flow.port in span}
+    wanted = (Protocol.TCP, Protocol.UDP) if flow.port != QUIC_PORT else (Protocol.TCP,)
+    return [protocol for protocol in wanted if protocol in spans]
+
+
+def _asked_as(flow: Flow, others: Iterable[Protocol]) -> str:
+    return f"# asked as {flow.protocol}; --protocol {' or '.join(others)} asks by address"
+
+
 def _rule_to_write(flow: Flow, verdict: Verdict, group: str | None) -> tuple[str, ...]:
     target = flow.name or flow.dst
     if target is None:
@@ -93,6 +119,8 @@ def _rule_to_write(flow: Flow, verdict: Verdict, group: str | None) -> tuple[str
         lines.insert(1, f"  # before {verdict.rule_id} ({verdict.rule.origin})")
     if verdict.reason is Reason.QUIC_REFUSED:
         lines = [_FALLS_BACK, *lines]
+    if flow.name is not None and flow.protocol.is_application and flow.port not in _WEB_PORTS:
+        lines = [_asked_as(flow, _BY_ADDRESS), *lines]
     return tuple(lines)
 
 

@@ -91,11 +91,16 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def read_config(path: Path, known: Collection[str]) -> dict[str, tuple[str, ...]]:
+def read_config(
+    path: Path, known: Collection[str], problems: Problems
+) -> dict[str, tuple[str, ...]]:
     """Read a config file.
 
+    A key that is misspelt is noted and then read as what it was meant for, so that nothing is said
+    to be missing that is there.
+
     Raises:
-        ServiceError: every problem of the file in one message.
+        ServiceError: it cannot be read at all.
     """
     try:
         with path.open("rb") as file:
@@ -103,21 +108,26 @@ def read_config(path: Path, known: Collection[str]) -> dict[str, tuple[str, ...]
         if len(raw) > MAX_CONFIG_BYTES:
             raise ServiceError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes")
         document = yaml.load(raw, Loader=yaml.CSafeLoader)
-    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ServiceError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise ServiceError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ServiceError(f"{path}: cannot be read: {error}") from error
     if document is None:
         return {}
     if not isinstance(document, dict):
         raise ServiceError(f"{path} is not a mapping", hint="idle_timeout_s: 600")
-    problems = [problem for key in document if (problem := _unknown(str(key), known))]
-    values = {}
+    values: dict[str, tuple[str, ...]] = {}
     for key, value in document.items():
         items = value if isinstance(value, list) else [value]
         if any(isinstance(item, dict | list) or item is None for item in items):
-            problems.append(f"{key} is neither a value nor a list of values")
-        values[str(key)] = tuple(str(item) for item in items)
-    if problems:
-        raise ServiceError(f"{path}: " + "; ".join(problems))
+            problems.found.append(f"{path}: {key} is neither a value nor a list of values")
+            items = []
+        meant = _meant(str(key), known)
+        if meant != key:
+            hint = f" (hint: {meant}?)" if meant else ""
+            problems.found.append(f"{path}: unknown key {str(key)!r}{hint}")
+        if meant == key or (meant and meant not in document):
+            values[meant] = tuple(str(item) for item in items)
     return values
 
 
@@ -146,8 +156,8 @@ def _limit(limit: Field[Any], text: str) -> float:
     return value
 
 
-def _unknown(key: str, known: Collection[str]) -> str:
+def _meant(key: str, known: Collection[str]) -> str:
+    """The option that a key is, or nearly is; an empty text where there is none."""
     if key in known:
-        return ""
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"unknown key {key!r}" + (f" (hint: {near[0]}?)" if near else "")
+        return key
+    return next(iter(difflib.get_close_matches(key, known, n=1)), "")

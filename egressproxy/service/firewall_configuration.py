@@ -62,7 +62,7 @@ FIREWALL_OPTIONS: Final = (
     FirewallOption(
         "management",
         "CIDR|none",
-        "Who reaches SSH, the admin pages and the explicit listener.  [default: none]",
+        "Who reaches SSH, the admin pages and the explicit listener; `up` wants it, or none.",
         multiple=True,
     ),
     FirewallOption(

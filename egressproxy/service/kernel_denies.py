@@ -42,6 +42,8 @@ MAX_NAMES_ASKED: Final = 8
 WARNING_S: Final = 60.0
 NO_CLIENT: Final = "source not in clients"
 """The note of a packet whose source is not served at all, or has an address of the gateway."""
+NOT_OPEN: Final = "at the gateway itself, not open to this source"
+"""The note of a packet to one of the gateway's own ports (``management``, ``probes``, …)."""
 
 _TEXTS: Final = {ICMP: "icmp", TCP: "tcp", UDP: "udp", ICMPV6: "icmpv6"}
 _JUDGED: Final = {TCP: FlowProtocol.TCP, UDP: FlowProtocol.UDP}
@@ -179,6 +181,8 @@ class KernelDenies:
         names = () if word is LogWord.INPUT else self._book.names_of(packet.dst)
         name = names[0] if names else None
         note = ruleset.note(name) if name is not None else ""
+        if word is LogWord.INPUT:
+            note = NOT_OPEN
         if word is LogWord.DENY and not self._is_served(packet.src):
             verdict, note = _BY_WORD[word], NO_CLIENT
         else:

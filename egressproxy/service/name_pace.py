@@ -31,6 +31,8 @@ FIRST_RETRY_S: Final = 5.0
 LAST_RETRY_S: Final = 60.0
 _JITTER: Final = 0.1
 """Part of the wait by which it may be longer, so that names do not all come due together."""
+_STAYS_OPEN: Final = "its last addresses stay open for address_grace_s"
+_STAYS_SHUT: Final = "nothing is open for it until it does"
 
 
 class PaceCounters(Protocol):
@@ -151,10 +153,11 @@ class Pace:
         tries = self._failures.get(name, 0)
         self._failures[name] = tries + 1
         if not tries:
+            is_open = bool(self._book.addresses_of(name))
             journal().warning(
                 "a name of a network rule does not resolve",
                 name=name,
                 why=error.value,
-                hint="its last addresses stay open for address_grace_s",
+                hint=_STAYS_OPEN if is_open else f"{_STAYS_SHUT}; from here: dig {name}",
             )
         return min(FIRST_RETRY_S * (1 << min(tries, 8)), LAST_RETRY_S)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from egressproxy.kernel.firewall_options import FirewallOptions
+    from egressproxy.policy.tag_edition import TagEdition
     from egressproxy.service.firewall_configuration import FirewallOrder
     from egressproxy.service.generation import Generation
     from egressproxy.service.listeners import OpenListeners
@@ -78,6 +79,7 @@ class Supervisor:
         self.listeners: tuple[Listener, ...] = ()
         self.crew: Crew | None = None
         self.last_reload: ReloadReport | None = None
+        self._tags: TagEdition | None = None
         self.counters = Counters.create(options.workers)
         self._limits = FlowLimits.create(options.workers)
         self._reloader: Reloader | None = None
@@ -258,7 +260,9 @@ class Supervisor:
             self.counters.set_policy(report.digest, report.at)
         if report.is_ok:
             self.counters.set_service_tags(report.service_tags)
-            warn_if_stale(report.service_tags, now=report.at)
+            if report.service_tags != self._tags:  # of the same file once a day is enough
+                warn_if_stale(report.service_tags, now=report.at)
+            self._tags = report.service_tags
         if self.phase is Phase.SERVING and self.crew is not None:
             notify(f"STATUS={self._status(self.crew)}")
 

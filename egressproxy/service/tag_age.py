@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from egressproxy.policy.tag_edition import TagEdition
 
 DAY_S: Final = 86400.0
-HINT: Final = "download this week's and see what changes: egressproxy tags diff OLD NEW --policy F"
+HINT: Final = (
+    "download this week's and see what changes: egressproxy tags diff OLD NEW --policy FILE"
+)
 
 
 def warn_if_stale(edition: TagEdition | None, *, now: float) -> None:

@@ -238,6 +238,8 @@ def test_batch(policy_file: Path) -> None:
         ("deny", "rules/no-gists", None),
     ]
     assert "write name port [source]" in answers[2]["error"]
+    assert answers[2]["error"].startswith("a port is wanted")
+    assert answers[7]["error"].startswith("4 words")
     assert "not UTF-8" in answers[4]["error"]
     assert "more than 1024 octets" in answers[5]["error"]
 

@@ -130,6 +130,17 @@ def test_an_audit_may_end_on_any_later_day(days: int) -> None:
     )
 
 
+def test_the_next_steps_are_those_of_a_gateway(tmp_path: Path) -> None:
+    _, _, result = written(tmp_path, "--location", "japaneast")
+    file = tmp_path / "policy.yaml"
+    assert result.stderr.splitlines()[-3:] == [
+        f"next: egressproxy check mcr.microsoft.com --policy {file}",
+        f"      egressproxy doctor --policy {file}",
+        f"      egressproxy up --policy {file} --management 10.0.0.64/26"
+        "   # or where you administer it from",
+    ]
+
+
 def test_stdout_has_the_policy_and_nothing_else(tmp_path: Path) -> None:
     result = run("--location", "japaneast", "-o", "-")
     path = tmp_path / "p.yaml"

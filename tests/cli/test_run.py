@@ -121,7 +121,7 @@ def test_every_problem_at_once(
         "--log-allows: 'some'",
         "--mark: '-1'",
         "EGRESSPROXY_IDLE_TIMEOUT_S: 'forever'",
-        "a policy is wanted",
+        "a policy is wanted (hint: --policy FILE; egressproxy init writes one)",
     ):
         assert part in message, message
     assert message.count("\n  ") == message.count("hint: ") == 11

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,9 +109,22 @@ def test_every_problem_is_told_at_once(invoke: Callable[..., Asked], tmp_path: P
     with pytest.raises(ServiceError) as caught:
         invoke("--config", str(config), "--snat", "perhaps", "--workers", "none")
     text = str(caught.value)
-    assert text.startswith("5 options are wrong:")
-    for part in ("policy_", "'perhaps'", "--workers", "a policy is wanted", "management is wanted"):
+    assert text.startswith("4 options are wrong:")
+    for part in ("policy_", "'perhaps'", "--workers", "management is wanted"):
         assert part in text
+    assert "a policy is wanted" not in text
+
+
+def test_a_misspelt_management_is_one_problem(invoke: Callable[..., Asked], tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("policy: p.yaml\nmanagment: [10.0.0.64/26]\n")
+    with pytest.raises(ServiceError, match=r"unknown key 'managment' \(hint: management\?\)$"):
+        invoke("--config", str(config))
+
+
+def test_a_config_file_that_is_not_there_is_one_problem(invoke: Callable[..., Asked]) -> None:
+    with pytest.raises(ServiceError, match=r"^nosuch\.yaml: cannot be read: No such file"):
+        invoke("--config", "nosuch.yaml")
 
 
 @pytest.mark.parametrize(
@@ -131,4 +145,8 @@ def test_the_warning_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "serve", lambda *_: None)
     environment = {"SSH_CONNECTION": "192.0.2.7 50000 10.0.0.4 22"}
     result = CliRunner(env=environment).invoke(up.command, list(LEAST))
-    assert "this SSH session's address 192.0.2.7 is not in management" in result.output
+    line = json.loads(result.stderr)
+    assert line["level"] == "warning"
+    assert line["event"].endswith("is not in management: the next is dropped")
+    assert line["address"] == "192.0.2.7"
+    assert line["hint"].startswith("--management 192.0.2.7; until then `egressproxy down`")

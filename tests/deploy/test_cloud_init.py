@@ -15,7 +15,7 @@ import yaml
 from click.testing import CliRunner
 
 from egressproxy.cli.main import cli
-from egressproxy.service.configuration import read_config
+from egressproxy.service.configuration import Problems, read_config
 from tests.deploy.up_names import up_names
 
 ROOT: Final = Path(__file__).parents[2]
@@ -72,7 +72,9 @@ def test_they_are_cloud_configs_that_fit(path: Path) -> None:
 def test_configuration_and_policy_are_what_egressproxy_reads(path: Path, tmp_path: Path) -> None:
     written = files(path)
     (tmp_path / "config.yaml").write_text(written["/etc/egressproxy/config.yaml"])
-    values = read_config(tmp_path / "config.yaml", up_names())
+    problems = Problems()
+    values = read_config(tmp_path / "config.yaml", up_names(), problems)
+    problems.raise_all()
     assert values["policy"] == ("/etc/egressproxy/policy.yaml",)
     policy = tmp_path / "policy.yaml"
     policy.write_text(written["/etc/egressproxy/policy.yaml"])

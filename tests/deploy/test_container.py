@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from egressproxy.cli.main import cli
 from egressproxy.kernel.marks import JUDGED
 from egressproxy.kernel.sysctls import sysctl_differences
-from egressproxy.service.configuration import read_config
+from egressproxy.service.configuration import Problems, read_config
 from tests.deploy.up_names import up_names
 from tests.kernel.one_nic import one_nic
 
@@ -64,7 +64,9 @@ def test_the_mounted_configuration_is_read_and_names_what_is_mounted() -> None:
     options = found["command"]
     config = Path(options[options.index("--config") + 1])
     here = FOLDER / mounts[str(config.parent)] / config.name
-    values = read_config(here, up_names())
+    problems = Problems()
+    values = read_config(here, up_names(), problems)
+    problems.raise_all()
     for key in ("policy", "log"):
         assert str(Path(*values[key]).parent) in mounts
     done = CliRunner().invoke(cli, ["policy", "validate", str(here.parent / "policy.yaml")])

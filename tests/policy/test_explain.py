@@ -44,6 +44,9 @@ SOME = policy(
     rule("ssh", "ssh.test", ports="tcp:22"),
     rule("no-range", "20.9.9.0/24", ports="tcp:443", action=DENY),
     rule("range", "20.9.0.0/16", ports="tcp:443"),
+    rule("time", "time.test", ports="tcp:123 udp:123"),
+    rule("ntp", "ntp.ubuntu.com", ports="udp:123"),
+    rule("h3", "h3.test", ports="udp:443"),
     rule("many", lists=(name_list("a.listed.test", "*.deep.test", "x-*.deeper.test"),)),
     sources=(("build", rule("x", sources="10.241.4.0/24").sources or ()),),
 )
@@ -109,7 +112,28 @@ NEEDED = {
     ),
     "anyone": (
         flow("example.org", 8443, src=""),
-        ["rules:", "  - to: [example.org]", '    ports: ["tls:8443"]'],
+        [
+            "# asked as tls; --protocol tcp or udp asks by address",
+            "rules:",
+            "  - to: [example.org]",
+            '    ports: ["tls:8443"]',
+        ],
+    ),
+    "allowed by address": (
+        flow("ssh.test", 22),
+        ["# asked as tls; --protocol tcp asks by address"],
+    ),
+    "allowed by address on both": (
+        flow("time.test", 123),
+        ["# asked as tls; --protocol tcp or udp asks by address"],
+    ),
+    "quic is no word on tls": (
+        flow("h3.test", src=""),
+        ["rules:", "  - to: [h3.test]", "    ports: [https]"],
+    ),
+    "needed by a requirement, allowed by address": (
+        flow("ntp.ubuntu.com", 123),
+        ["# asked as tls; --protocol udp asks by address"],
     ),
     "address": (
         flow(None, dst="20.1.2.4", fault=Reason.NO_SNI, src=""),

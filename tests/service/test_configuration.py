@@ -111,10 +111,16 @@ def test_a_path_with_spaces_in_the_environment() -> None:
     assert sources(environment=environment).one("policy") == "/etc/my policies/a.yaml"
 
 
+def read_whole(path: Path) -> None:
+    problems = Problems()
+    read_config(path, KNOWN, problems)
+    problems.raise_all()
+
+
 def test_config_file(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("idle_timeout_s: 600\nexplicit: [127.0.0.1:3128, ':80']\n")
-    assert read_config(path, KNOWN) == {
+    assert read_config(path, KNOWN, Problems()) == {
         "idle_timeout_s": ("600",),
         "explicit": ("127.0.0.1:3128", ":80"),
     }
@@ -123,7 +129,7 @@ def test_config_file(tmp_path: Path) -> None:
 def test_an_empty_config_file(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("# nothing yet\n")
-    assert read_config(path, KNOWN) == {}
+    assert read_config(path, KNOWN, Problems()) == {}
 
 
 @pytest.mark.parametrize(
@@ -145,10 +151,46 @@ def test_a_bad_config_file(tmp_path: Path, content: bytes, problem: str) -> None
     path = tmp_path / "config.yaml"
     path.write_bytes(content)
     with pytest.raises(ServiceError) as caught:
-        read_config(path, KNOWN)
+        read_whole(path)
+    assert str(path) in str(caught.value)
     assert problem in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "values", "found"),
+    [
+        (
+            "idle_timeout: 3\npolicy: p\n",
+            {"idle_timeout_s": ("3",), "policy": ("p",)},
+            ["unknown key 'idle_timeout' (hint: idle_timeout_s?)"],
+        ),
+        (
+            "idle_timeout_s: 4\nidle_timeout: 3\n",
+            {"idle_timeout_s": ("4",)},
+            ["unknown key 'idle_timeout' (hint: idle_timeout_s?)"],
+        ),
+        (
+            "1: x\nexplicit: {a: b}\nmax-flows: 7\n",
+            {"explicit": (), "max_flows": ("7",)},
+            [
+                "unknown key '1'",
+                "explicit is neither a value nor a list of values",
+                "unknown key 'max-flows' (hint: max_flows?)",
+            ],
+        ),
+    ],
+    ids=["misspelt", "misspelt beside the right one", "each is told"],
+)
+def test_one_wrong_key_makes_no_other_unknown(
+    tmp_path: Path, content: str, values: dict[str, tuple[str, ...]], found: list[str]
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(content)
+    problems = Problems()
+    assert read_config(path, KNOWN, problems) == values
+    assert problems.found == [f"{path}: {text}" for text in found]
+
+
 def test_a_missing_config_file(tmp_path: Path) -> None:
-    with pytest.raises(ServiceError, match="cannot be read"):
-        read_config(tmp_path / "none.yaml", KNOWN)
+    with pytest.raises(ServiceError, match=r"none\.yaml: cannot be read: No such file"):
+        read_config(tmp_path / "none.yaml", KNOWN, Problems())

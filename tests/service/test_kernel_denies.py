@@ -30,7 +30,7 @@ from egressproxy.policy.verdict import Action, Pass, Reason
 from egressproxy.resolve.address_book import AddressBook
 from egressproxy.resolve.guard import Guard
 from egressproxy.service.journal import configure_journal
-from egressproxy.service.kernel_denies import BATCH_DATAGRAMS, NO_CLIENT, KernelDenies
+from egressproxy.service.kernel_denies import BATCH_DATAGRAMS, NO_CLIENT, NOT_OPEN, KernelDenies
 from egressproxy.settings import Settings
 from lab.namespaces import namespaces
 from tests.policy.building import NOON, TODAY, YESTERDAY, networks, policy, rule
@@ -171,7 +171,7 @@ DENIES: dict[str, tuple[str, Packet, tuple[str, ...], tuple[Any, ...]]] = {
         "deny", Packet(NODE, ELSEWHERE, ICMP, icmp_type=8), (),
         (Reason.DEFAULT_DENY, None, None, "", 0),
     ),
-    "to the gateway itself": ("input", tcp(OWN, 22), (), (Reason.LOOP, None, None, "", 0)),
+    "to the gateway itself": ("input", tcp(OWN, 22), (), (Reason.LOOP, None, None, NOT_OPEN, 0)),
     "a stranger": (
         "deny", tcp(SQL, 1433, STRANGER), (), (Reason.DEFAULT_DENY, None, None, NO_CLIENT, 0)
     ),
@@ -404,8 +404,8 @@ THROWN: dict[str, tuple[Packet, tuple[Any, ...]]] = {
     ),
     "the wire server": (tcp("168.63.129.16", 80), (Reason.FORBIDDEN_ADDRESS, None, None, "")),
     "a stranger": (tcp(SQL, 1433, STRANGER), (Reason.DEFAULT_DENY, None, None, NO_CLIENT)),
-    "the gateway": (tcp("10.240.0.1", 22), (Reason.LOOP, None, None, "")),
-    "the gateway by udp": (udp("10.240.0.1", 9), (Reason.LOOP, None, None, "")),
+    "the gateway": (tcp("10.240.0.1", 22), (Reason.LOOP, None, None, NOT_OPEN)),
+    "the gateway by udp": (udp("10.240.0.1", 9), (Reason.LOOP, None, None, NOT_OPEN)),
     "tcp, v6": (tcp(PUBLIC6, 22, SPOKE6), (Reason.DEFAULT_DENY, None, None, "")),
     "udp, v6": (udp(PUBLIC6, 53, SPOKE6), (Reason.DEFAULT_DENY, None, None, "")),
     "ping, v6": (
@@ -414,7 +414,7 @@ THROWN: dict[str, tuple[Packet, tuple[Any, ...]]] = {
     ),
     "quic, v6": (udp(PUBLIC6, 443, SPOKE6), (Reason.QUIC_REFUSED, None, None, "")),
     "a deny rule, v6": (tcp(PUBLIC6, 25, SPOKE6), (Reason.RULE, "rules/no-mail", None, "")),
-    "the gateway, v6": (tcp("fd00:240::1", 22, SPOKE6), (Reason.LOOP, None, None, "")),
+    "the gateway, v6": (tcp("fd00:240::1", 22, SPOKE6), (Reason.LOOP, None, None, NOT_OPEN)),
 }
 
 

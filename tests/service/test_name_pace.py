@@ -176,6 +176,27 @@ def test_a_failing_name_is_asked_less_often_and_said_once(
     assert world.pace.unresolved == ()
 
 
+@pytest.mark.parametrize(
+    ("was_known", "hint"),
+    [
+        (True, "its last addresses stay open for address_grace_s"),
+        (False, f"nothing is open for it until it does; from here: dig {NTP}"),
+    ],
+    ids=["known before", "new"],
+)
+def test_what_a_failing_name_still_opens_is_said(
+    world: World, journal: io.StringIO, was_known: bool, hint: str
+) -> None:
+    def learn() -> None:
+        if was_known:
+            world.book.learn(NTP, (ONE,), 60)
+
+    world.resolver.failing[NTP] = Failure.NXDOMAIN
+    world.run((0, learn), (1, world.want(NTP)), until_s=3)
+    (line,) = map(json.loads, journal.getvalue().splitlines())
+    assert line["hint"] == hint
+
+
 def test_a_failing_name_is_named(world: World) -> None:
     world.resolver.failing[NTP] = Failure.TIMEOUT
     world.run((0, world.want(NTP, TIME)), until_s=3)

@@ -149,6 +149,11 @@ def test_an_old_file_is_told(gate: World) -> None:
         assert line["age_days"] > 2000
         assert line["file"].endswith(name)
         service.reload()
+        service.wait_for("policy unchanged")
+        service.policy.write_text(POLICY % name + "# edited\nmode: audit\n")
+        service.wait_for("policy reloaded")
+        assert len(service.said("service tags are old")) == 1, "of this file it is known"
+        rename_over(service.policy.parent / name, SECOND)
         service.wait_for("service tags are old", times=2)
 
 
