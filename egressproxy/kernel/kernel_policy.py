@@ -51,7 +51,8 @@ class KernelRule:
     ``would_deny`` is a rule that lets pass and is logged: an audit's allow, or a deny that audit
     softens (``action`` is then what enforcing would do). ``sources`` is ``None`` for every client.
     ``spans`` are tcp and udp, collapsed and in order. It matches where ``any_destination`` says so,
-    a destination is in ``destinations``, or it is an address of one of ``names``.
+    a destination is in ``destinations``, or it is an address of one of ``names``. ``addresses`` are
+    those not public that an allow rule lets its names have.
     """
 
     id: str
@@ -62,6 +63,7 @@ class KernelRule:
     destinations: Ranges = Ranges()
     any_destination: bool = False
     names: tuple[DnsName, ...] = ()
+    addresses: tuple[Network, ...] = ()
 
     @property
     def passes(self) -> bool:
@@ -107,6 +109,7 @@ def kernel_policy(policy: Policy, now: float) -> KernelPolicy:
             destinations=_ranges(rule.networks, ranges),
             any_destination=rule.any_destination,
             names=names.of(rule),
+            addresses=rule.addresses if rule.action is Action.ALLOW else (),
         )
         if made.any_destination or made.destinations != Ranges() or made.names:
             rules.append(made)

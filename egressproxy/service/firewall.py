@@ -151,8 +151,8 @@ class Firewall:
         async with self._lock:
             await asyncio.to_thread(self._rules.close_first, policy)
         self._coming = policy
-        old = wanted_names(self._current().policy, self._rules.policy)
-        self._names.want(both_wanted(old, wanted_names(new.policy, policy)))
+        old = wanted_names(self._rules.policy)
+        self._names.want(both_wanted(old, wanted_names(policy)))
         await self._names.flush()
 
     async def open_last(self) -> Revocation:
@@ -227,7 +227,7 @@ class Firewall:
         for descriptor in changes.descriptors():
             loop.add_reader(descriptor, self._read, changes)
             stack.callback(loop.remove_reader, descriptor)
-        if wanted := wanted_names(self._current().policy, self._rules.policy):
+        if wanted := wanted_names(self._rules.policy):
             elements = await asyncio.to_thread(self._rules.nft.timed_elements)
             learn_from_sets(self._book, wanted, elements)
         await self._settle()
@@ -270,7 +270,7 @@ class Firewall:
                 left_out=policy.names_left_out,
                 limit=MAX_NAMES,
             )
-        self._names.want(wanted_names(generation.policy, policy))
+        self._names.want(wanted_names(policy))
         await self._names.flush()
         judge = Judge(
             ruleset=generation.ruleset,

@@ -16,7 +16,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from egressproxy.errors import KernelError
-from egressproxy.policy.verdict import Action
 from egressproxy.service.name_pace import Pace, PaceCounters
 from egressproxy.service.set_plans import Plan, PlanCounters, SetPlans, WantedName
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from egressproxy.kernel.nft_apply import SetChange
     from egressproxy.names import DnsName
     from egressproxy.policy.networks import Network
-    from egressproxy.policy.rules import Policy
     from egressproxy.resolve.address_book import AddressBook
     from egressproxy.resolve.guard import Guard
     from egressproxy.resolve.resolver import Resolver
@@ -63,13 +61,12 @@ class NameCounters(PaceCounters, PlanCounters, Protocol):
         ...
 
 
-def wanted_names(policy: Policy, kernel: KernelPolicy) -> tuple[WantedName, ...]:
-    """The names that have sets in the table of ``kernel``, which is of ``policy``; in its order."""
-    allowed = {rule.id: rule.addresses for rule in policy.rules if rule.action is Action.ALLOW}
+def wanted_names(policy: KernelPolicy) -> tuple[WantedName, ...]:
+    """The names that have sets in the table of a policy; in its order."""
     found: dict[DnsName, set[tuple[Network, ...]]] = {}
-    for rule in kernel.rules:
+    for rule in policy.rules:
         for name in rule.names:
-            found.setdefault(name, set()).add(allowed.get(rule.id, ()))
+            found.setdefault(name, set()).add(rule.addresses)
     return tuple(WantedName(name, frozenset(lists)) for name, lists in found.items())
 
 

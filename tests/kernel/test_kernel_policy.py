@@ -70,6 +70,14 @@ def test_what_a_match_does(
     assert (made.passes, made.would_deny, made.action) == (passes, would_deny, action)
 
 
+@pytest.mark.parametrize(("action", "listed"), [(ALLOW, True), (DENY, False)])
+def test_addresses_are_those_of_the_rule_itself(action: Any, listed: bool) -> None:
+    """Ids of rules without one shift with the lines of a file: nothing is looked up by them."""
+    subnet = networks("10.50.0.0/24")
+    document = policy(rule("r", "db.example", ports="tcp:1", action=action, addresses=subnet))
+    assert only(document).addresses == (subnet if listed else ())
+
+
 @pytest.mark.parametrize(
     ("until", "is_audit"), [(None, True), (TODAY, True), (TOMORROW, True), (YESTERDAY, False)]
 )

@@ -421,7 +421,7 @@ def test_wanted_names_of_a_policy() -> None:
         rule("e", "last.contoso.example", ports="tcp:22", until=TODAY),
         rule("f", "20.1.2.3", ports="tcp:22"),
     )
-    assert wanted_names(made, kernel_policy(made, NOON)) == (
+    assert wanted_names(kernel_policy(made, NOON)) == (
         WantedName(NTP, frozenset({(), SUBNET})),
         WantedName(DnsName("last.contoso.example"), frozenset({()})),
     )
@@ -482,7 +482,7 @@ async def test_names_of_a_policy_open_the_kernel_s_table(
             async with sets:
                 left = [SetChange(name_sets(NTP)[0], add=(("20.1.2.3", 600),))]
                 await asyncio.to_thread(inside.change_elements, left)  # by a service before
-                sets.want(wanted_names(made, kernel))
+                sets.want(wanted_names(kernel))
                 assert await sets.settled(10)
                 assert await asyncio.to_thread(inside.elements, NTP) == dict.fromkeys(
                     (ONE, TWO, SIX), TTL_S + GRACE_S
@@ -553,7 +553,7 @@ async def test_a_client_reaches_the_name_once_it_is_resolved_and_is_refused_befo
         async with denies, sets:
             client.sendto(b"early", (SERVER[4], 123))
             await recorded(1)
-            sets.want(wanted_names(made, kernel))
+            sets.want(wanted_names(kernel))
             assert await sets.settled(10)
             client.sendto(b"time?", (SERVER[4], 123))
             question, sender = await asyncio.to_thread(server.recvfrom, 100)
