@@ -40,14 +40,15 @@ if TYPE_CHECKING:
 def examine_machine(machine: Machine, plan: Plan) -> Iterator[Finding]:
     """What needs no network; reads only."""
     yield from check_privileges(machine, plan)
-    if plan.is_firewall:
-        rules = read_rules(Nft())
+    rules = read_rules(Nft()) if plan.is_firewall else None
+    if rules is not None:
         digest = plan.policy.digest if plan.policy else ""
-        yield from check_rules(machine, rules, digest)
-        yield from check_forwarding(machine, in_force=rules.is_there)
+        options = plan.firewall.digest if plan.firewall else ""
+        yield from check_rules(machine, rules, digest, options)
+        yield from check_forwarding(machine, in_force=rules.is_there, is_closed=rules.is_closed)
         yield from check_conntrack(machine, plan)
         yield from check_access(plan, os.environ.get("SSH_CONNECTION", ""))
-    yield from check_ports(machine, plan)
+    yield from check_ports(machine, plan, rules)
     yield from check_source_ports(machine, plan)
     yield from check_files(machine, plan)
     yield from check_mtu(machine)

@@ -26,11 +26,26 @@ _MAX_SHOWN: Final = 4
 _UP: Final = "egressproxy up --config /etc/egressproxy/config.yaml"
 
 
-def check_forwarding(machine: Machine, *, in_force: bool) -> Iterator[Finding]:
-    """``in_force``: whether the kernel has our table."""
+def check_forwarding(
+    machine: Machine, *, in_force: bool, is_closed: bool = False
+) -> Iterator[Finding]:
+    """The sysctls, by what else is in place.
+
+    Args:
+        machine: what to look at.
+        in_force: whether the kernel has our table.
+        is_closed: whether the routing guard stops what no table judged.
+    """
     forwards = [name for name in _FORWARD if machine.sysctl(name)]
     if in_force:
         yield from _as_wanted(machine, forwards)
+    elif forwards and is_closed:
+        yield warn(
+            "forwarding",
+            f"{', '.join(forwards)} = 1, no table inet egressproxy, and the routing guard in place",
+            "nothing is forwarded until the table is there",
+            f"{_UP}   # or: egressproxy down",
+        )
     elif forwards:
         yield fail(
             "forwarding",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from egressproxy.doctor.finding import fail, ok
 from egressproxy.kernel.destination import plain_address
+from egressproxy.service.options import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from egressproxy.doctor.finding import Finding
     from egressproxy.doctor.machine import Machine
     from egressproxy.doctor.plan import Plan
-    from egressproxy.service.options import Endpoint
+    from egressproxy.doctor.rules import KernelRules
 
 _LISTEN: Final = "0A"
 _OURS: Final = "egressproxy"
@@ -38,15 +39,23 @@ class Listening:
         return _OURS in self.owner
 
 
-def check_ports(machine: Machine, plan: Plan) -> Iterator[Finding]:
-    """Every listener of the plan, and who else can be reached."""
+def check_ports(
+    machine: Machine, plan: Plan, rules: KernelRules | None = None
+) -> Iterator[Finding]:
+    """Every listener of the plan and of the kernel's table, and who else can be reached.
+
+    ``rules`` is what the kernel has; ``None`` where there is to be no firewall.
+    """
     found = listening(machine)
+    taken = frozenset() if rules is None else rules.proxy_ports
     wanted = [(str(each.kind), each.endpoint) for each in plan.listeners]
     if plan.admin is not None:
         wanted.append(("admin", plan.admin))
+    planned = {endpoint.port for _, endpoint in wanted}
+    wanted += [("application flows", Endpoint("::", port)) for port in sorted(taken - planned)]
     for what, endpoint in wanted:
         if endpoint.port:
-            yield _port(what, endpoint, found)
+            yield _port(what, endpoint, found, is_taken_to=endpoint.port in taken)
     others = {
         f"{each.port} ({_program(each.owner)})"
         for each in found
@@ -54,7 +63,7 @@ def check_ports(machine: Machine, plan: Plan) -> Iterator[Finding]:
     }
     shown = ", ".join(sorted(others)[:_MAX_SHOWN]) or "nobody"
     more = f" and {len(others) - _MAX_SHOWN} more" if len(others) > _MAX_SHOWN else ""
-    yield ok("other listeners", f"{shown}{more}; the input chain shuts what is not SSH or ours")
+    yield ok("other listeners", f"{shown}{more}{_shut(rules)}")
 
 
 def listening(machine: Machine) -> list[Listening]:
@@ -76,9 +85,25 @@ def open_ports(machine: Machine) -> frozenset[int]:
     return frozenset(port for address, port, _ in rows if not ip_address(address).is_loopback)
 
 
-def _port(what: str, endpoint: Endpoint, found: list[Listening]) -> Finding:
+def _shut(rules: KernelRules | None) -> str:
+    if rules is None:
+        return ""
+    verb = "shuts" if rules.is_there else "will shut"
+    return f"; the input chain {verb} what is not SSH or ours"
+
+
+def _port(
+    what: str, endpoint: Endpoint, found: list[Listening], *, is_taken_to: bool = False
+) -> Finding:
     check = f"port {endpoint.port} ({what})"
     holders = [each for each in found if each.port == endpoint.port and _meets(each, endpoint)]
+    if not holders and is_taken_to:
+        return fail(
+            check,
+            "free, and the table takes application flows to it",
+            "the service does not run: whatever it would judge by name is refused",
+            "systemctl start egressproxy; journalctl -u egressproxy",
+        )
     if not holders:
         return ok(check, "free")
     strangers = [each for each in holders if not each.is_ours]

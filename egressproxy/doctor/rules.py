@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from egressproxy.doctor.finding import fail, ok, warn
@@ -43,14 +43,25 @@ _UP: Final = "egressproxy up --config /etc/egressproxy/config.yaml"
 
 @dataclass(frozen=True, slots=True)
 class KernelRules:
-    """What the kernel has of ours; an ``error`` where it could not be asked."""
+    """What the kernel has of ours; an ``error`` where it could not be asked.
+
+    ``digest`` and ``options`` are what the table was made of, ``proxy_ports`` where it takes
+    application flows.
+    """
 
     is_there: bool = False
     digest: str = ""
+    options: str = ""
+    proxy_ports: frozenset[int] = frozenset()
     routing: RoutingState | None = None
     error: KernelError | None = None
     version: str = ""
     lacking: dict[str, KernelError] = field(default_factory=dict)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is forwarded that no table judged."""
+        return self.routing is not None and self.routing.guard and not self.routing.ahead
 
 
 def read_rules(nft: Nft) -> KernelRules:
@@ -62,19 +73,25 @@ def read_rules(nft: Nft) -> KernelRules:
         routing = routing_state()
     except KernelError as error:
         return KernelRules(error=error)
-    return KernelRules(
-        is_there=table is not None,
-        digest=table.digest if table else "",
-        routing=routing,
-        version=version,
-        lacking=lacking,
+    found = KernelRules(routing=routing, version=version, lacking=lacking)
+    if table is None:
+        return found
+    return replace(
+        found,
+        is_there=True,
+        digest=table.digest,
+        options=table.options,
+        proxy_ports=table.proxy_ports,
     )
 
 
-def check_rules(machine: Machine, rules: KernelRules, digest: str = "") -> Iterator[Finding]:
+def check_rules(
+    machine: Machine, rules: KernelRules, digest: str = "", options: str = ""
+) -> Iterator[Finding]:
     """The program first: without it there is nothing to ask.
 
-    ``digest`` is that of the policy in the files, empty where none was given.
+    ``digest`` is that of the policy in the files, ``options`` that of the configuration's; empty
+    where none was given.
     """
     if rules.error is not None:
         what = rules.error.message
@@ -90,6 +107,13 @@ def check_rules(machine: Machine, rules: KernelRules, digest: str = "") -> Itera
     else:
         yield ok("kernel modules", ", ".join(_FEATURES))
     yield _table(rules, digest)
+    if options and rules.options and options != rules.options:
+        yield warn(
+            "table's options",
+            "the table was made with others (clients, management, …) than the configuration has",
+            "what was edited there is not in force: a reload reads the policy alone",
+            "systemctl restart egressproxy",
+        )
     yield from _guard(rules)
     yield from _others(machine)
 
@@ -115,7 +139,7 @@ def _table(rules: KernelRules, digest: str) -> Finding:
 
 
 def _guard(rules: KernelRules) -> Iterator[Finding]:
-    if rules.routing is None or not rules.is_there:
+    if rules.routing is None or not (rules.is_there or rules.routing.guard):
         return
     if not rules.routing.guard:
         why = "packets are forwarded unjudged if somebody flushes the table"

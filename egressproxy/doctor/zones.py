@@ -149,8 +149,7 @@ def _refused(opening: Opening, refused: Sequence[str], *, has_others: bool) -> F
     if is_never_dialled(refused[0]):
         why = "clients get forbidden_address, whatever the policy lists"
         return fail(check, seen, why, "correct the DNS zone: no policy opens this address")
-    bits = ip_address(refused[0]).max_prefixlen
-    fix = f"addresses: [{refused[0]}/{bits}]   # in {rule.id}, or unlink the private zone"
+    fix = f"addresses: [{refused[0]}]   # in {rule.id}, or unlink the private zone"
     if has_others:
         return warn(check, seen, "only its other addresses are dialled", fix)
     return fail(check, seen, why, fix)

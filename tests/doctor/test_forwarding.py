@@ -45,6 +45,16 @@ def test_forwarding(files: dict[str, str], in_force: bool, level: str, tmp_path:
     assert levels(found)["default route"] == "ok"
 
 
+@pytest.mark.parametrize(
+    ("files", "level"), [(OFF, "ok"), (ON, "warn")], ids=["off", "on-and-guarded"]
+)
+def test_a_guard_without_a_table_is_closed(
+    files: dict[str, str], level: str, tmp_path: Path
+) -> None:
+    found = check_forwarding(machine(tmp_path, files), in_force=False, is_closed=True)
+    assert levels(found)["forwarding"] == level
+
+
 def test_the_fix_undoes_it(tmp_path: Path) -> None:
     files = ON | sysctls(net__ipv4__ip_forward=0)
     first = next(check_forwarding(machine(tmp_path, files), in_force=True))

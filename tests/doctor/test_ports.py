@@ -9,6 +9,7 @@ import pytest
 from egressproxy.doctor.machine import Machine
 from egressproxy.doctor.plan import Plan
 from egressproxy.doctor.ports import check_ports, listening, open_ports
+from egressproxy.doctor.rules import KernelRules
 from egressproxy.planes.context import ListenerKind
 from egressproxy.service.options import Endpoint, Listener
 from tests.doctor.machines import levels, machine
@@ -81,9 +82,45 @@ def test_our_ports(address: str, port: int, level: str, seen: Machine) -> None:
         assert "taken by sshd" in found[0].seen
 
 
+REDIRECT = Plan(listeners=(Listener(ListenerKind.REDIRECT, Endpoint("::", 15001)),))
+SSHD = Plan(listeners=(Listener(ListenerKind.REDIRECT, Endpoint("::", 22)),))
+
+
+@pytest.mark.parametrize(
+    ("plan", "taken_to", "check", "level"),
+    [
+        (REDIRECT, {15001}, "port 15001 (redirect)", "fail"),
+        (REDIRECT, set(), "port 15001 (redirect)", "ok"),
+        (REDIRECT, {15009}, "port 15009 (application flows)", "fail"),
+        (Plan(), {15001}, "port 15001 (application flows)", "fail"),
+        (SSHD, {22}, "port 22 (redirect)", "fail"),
+    ],
+    ids=["dead", "before-up", "another-port", "no-configuration", "a-stranger"],
+)
+def test_nobody_where_the_table_takes_flows(
+    plan: Plan, taken_to: set[int], check: str, level: str, seen: Machine
+) -> None:
+    rules = KernelRules(is_there=True, proxy_ports=frozenset(taken_to))
+    assert levels(check_ports(seen, plan, rules))[check] == level
+
+
+@pytest.mark.parametrize(
+    ("rules", "word"),
+    [
+        (None, ""),
+        (KernelRules(), "; the input chain will shut what is not SSH or ours"),
+        (KernelRules(is_there=True), "; the input chain shuts what is not SSH or ours"),
+    ],
+    ids=["proxy-only", "before-up", "up"],
+)
+def test_what_shuts_the_others(rules: KernelRules | None, word: str, seen: Machine) -> None:
+    (found,) = check_ports(seen, Plan(), rules)
+    assert found.seen == f"22 (sshd){word}"
+
+
 def test_strangers_are_named_and_loopback_is_not(seen: Machine) -> None:
     (found,) = check_ports(seen, Plan(admin=Endpoint("127.0.0.1", 0)))
-    assert found.seen.startswith("22 (sshd);")
+    assert found.seen == "22 (sshd)"
 
 
 def test_an_owner_that_may_not_be_seen(seen: Machine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,6 +44,10 @@ OURS = chain("inet", "egressproxy", "forward", hook="forward", policy="drop")
             {TABLE: "warn", "kernel modules": "ok"},
         ),
         (
+            KernelRules(version="1.0.6", routing=RoutingState(guard=True)),
+            {TABLE: "warn", "routing guard": "ok", "kernel modules": "ok"},
+        ),
+        (
             KernelRules(is_there=True, version="1.0.6", routing=RoutingState()),
             {TABLE: "ok", "routing guard": "fail", "kernel modules": "ok"},
         ),
@@ -55,7 +60,7 @@ OURS = chain("inet", "egressproxy", "forward", hook="forward", policy="drop")
             {TABLE: "warn", "nft TPROXY": "fail"},
         ),
     ],
-    ids=["good", "no-table", "no-guard", "overtaken-guard", "no-module"],
+    ids=["good", "no-table", "guard-alone", "no-guard", "overtaken-guard", "no-module"],
 )
 def test_rules(rules: KernelRules, expected: dict[str, str], tmp_path: Path) -> None:
     found = levels(check_rules(machine(tmp_path, {}, listed(OURS)), rules))
@@ -66,6 +71,33 @@ def test_rules(rules: KernelRules, expected: dict[str, str], tmp_path: Path) -> 
 def test_the_policy_that_is_in_force(digest: str, level: str, tmp_path: Path) -> None:
     found = levels(check_rules(machine(tmp_path, {}, listed(OURS)), GOOD, digest))
     assert found[TABLE] == level
+
+
+@pytest.mark.parametrize(
+    ("in_force", "configured", "level"),
+    [("ab", "ab", ""), ("ab", "cd", "warn"), ("", "cd", ""), ("ab", "", "")],
+    ids=["same", "edited", "nobody-knows", "no-configuration"],
+)
+def test_the_options_that_are_in_force(
+    in_force: str, configured: str, level: str, tmp_path: Path
+) -> None:
+    rules = replace(GOOD, options=in_force)
+    found = levels(check_rules(machine(tmp_path, {}, listed(OURS)), rules, "", configured))
+    assert found.get("table's options", "") == level
+
+
+@pytest.mark.parametrize(
+    ("routing", "is_closed"),
+    [
+        (RoutingState(guard=True), True),
+        (RoutingState(guard=True, ahead=("ip rule 50",)), False),
+        (RoutingState(), False),
+        (None, False),
+    ],
+    ids=["guard", "overtaken", "no-guard", "not-known"],
+)
+def test_closed_is_what_the_guard_stops(routing: RoutingState | None, is_closed: bool) -> None:
+    assert KernelRules(routing=routing).is_closed is is_closed
 
 
 def test_without_nft_there_is_nothing_to_ask(tmp_path: Path) -> None:
@@ -108,6 +140,7 @@ def test_the_kernel_can_all_that_our_table_uses(tmp_path: Path) -> None:
         assert not found.is_there
         made["rules"].run("nft", "add", "table", "inet", "egressproxy")
         assert read_rules(Nft()).is_there
+        assert read_rules(Nft()).proxy_ports == frozenset()
         assert made["rules"].run("nft", "list", "tables").split() == [
             "table",
             "inet",

@@ -89,7 +89,7 @@ def test_a_public_address() -> None:
 def test_a_private_address_that_no_rule_lists() -> None:
     first, _ = zones(PRIVATE)
     assert (first.check, first.level) == (f"private zone {REGISTRY}", "fail")
-    assert first.fix.startswith("addresses: [10.50.0.4/32]   # in acr")
+    assert first.fix.startswith("addresses: [10.50.0.4]   # in acr")
     assert "policy.yaml:7" in first.seen
 
 
