@@ -145,15 +145,20 @@ class Firewall:
         """Before any worker commits: what the new policy does not allow is closed.
 
         Raises:
-            KernelError: the kernel would not take the policy; nothing was changed.
+            KernelError: the kernel would not take the policy, or keeps addresses open that it
+                denies; the old one is in force.
         """
         policy = await asyncio.to_thread(kernel_policy, new.policy, time.time())
+        old = wanted_names(self._rules.policy)
         async with self._lock:
             await asyncio.to_thread(self._rules.close_first, policy)
+            try:
+                await self._names.tighten(both_wanted(old, wanted_names(policy)))
+            except KernelError:
+                await self._reopen()
+                self._names.want(old)
+                raise
         self._coming = policy
-        old = wanted_names(self._rules.policy)
-        self._names.want(both_wanted(old, wanted_names(policy)))
-        await self._names.flush()
 
     async def open_last(self) -> Revocation:
         """After all workers have committed: the new policy is in force in the kernel, too.
@@ -170,6 +175,14 @@ class Firewall:
                 self._bell.set()
                 return NOTHING_REVOKED
         return await self._settle()
+
+    async def _reopen(self) -> None:
+        """The old policy's table again, at once or by ``keep``."""
+        try:
+            await asyncio.to_thread(self._rules.open_last, self._rules.policy)
+        except KernelError as error:
+            self._fail("the kernel is between two policies", error)
+            self._bell.set()
 
     def reopen_log(self) -> None:
         """Open the record file anew."""

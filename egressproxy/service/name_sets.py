@@ -129,6 +129,20 @@ class NameSets:
         self._pace.want(wanted)
         self._bell.set()
 
+    async def tighten(self, names: Collection[WantedName]) -> None:
+        """``want`` and ``flush``, where those of them that were wanted before may allow less now.
+
+        Raises:
+            KernelError: a set may still have what its name is no longer allowed. All are wanted all
+                the same: want the others again, or it is tried further.
+        """
+        less = [each for each in names if self._wanted.get(each.name, each) != each]
+        self.want(names)
+        await self.flush()
+        if why := self._plans.left_open(less, self._guard()):
+            what = f"addresses of a name cannot be closed: {why.message}"
+            raise KernelError(what, hint=why.hint, code=why.code) from why
+
     def refill(self) -> None:
         """Put all that is known into the sets again, soon: somebody made the table anew."""
         self._plans.forget_table()

@@ -108,7 +108,7 @@ class SetPlans:
         # When the elements of a set run out; one that is not here has what nobody knows.
         self._held: dict[str, dict[str, float]] = {}
         self._refused: dict[DnsName, frozenset[str]] = {}
-        self._broken: set[str] = set()
+        self._broken: dict[str, KernelError] = {}  # sets that could not be changed, and why
 
     @property
     def table(self) -> int:
@@ -125,7 +125,7 @@ class SetPlans:
         self._refused = {name: found for name, found in self._refused.items() if name in names}
         kept = {set_name for name in self._refused for set_name in self._sets_of(name)}
         self._held = {set_name: held for set_name, held in self._held.items() if set_name in kept}
-        self._broken &= kept
+        self._broken = {name: why for name, why in self._broken.items() if name in kept}
 
     def forget_table(self) -> None:
         """The table was made anew, and its sets are empty."""
@@ -145,12 +145,21 @@ class SetPlans:
             if plan.set_name in failed:
                 continue
             if table == self._table:
-                self._broken.discard(plan.set_name)
+                self._broken.pop(plan.set_name, None)
                 held = {} if plan.replaces else dict(self._held.get(plan.set_name, {}))
                 held.update(plan.add)
                 for address in plan.remove:
                     held.pop(address, None)
                 self._held[plan.set_name] = held
+
+    def left_open(self, names: Iterable[WantedName], guard: Guard) -> KernelError | None:
+        """Why a set may still have an address that must not be in it; ``None`` if none has."""
+        for wanted in names:
+            for set_name in self._sets_of(wanted.name):
+                why, held = self._broken.get(set_name), self._held.get(set_name)
+                if why and (held is None or any(wanted.refuses(guard, each) for each in held)):
+                    return why
+        return None
 
     def _plans(self, wanted: WantedName, guard: Guard) -> tuple[Plan, ...]:
         entries = self._book.entries_of(wanted.name)
@@ -204,7 +213,7 @@ class SetPlans:
         new = [plan for plan in plans if plan.set_name not in self._broken]
         for _ in plans:
             self._counters.set_error()
-        self._broken |= {plan.set_name for plan in plans}
+        self._broken |= {plan.set_name: failed[plan.set_name] for plan in plans}
         for plan in new[:_SHOWN]:
             why = str(failed[plan.set_name])
             journal().warning("a set of names is not filled", name=plan.name, why=why)

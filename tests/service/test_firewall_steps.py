@@ -24,6 +24,7 @@ from egressproxy.service.firewall_configuration import FirewallOrder
 from egressproxy.service.forwarded import Judge, Revocation
 from egressproxy.service.generation import load_generation
 from egressproxy.service.journal import configure_journal
+from egressproxy.service.name_sets import NameSets
 from egressproxy.service.options import LogOptions, RunOptions
 from egressproxy.service.set_plans import WantedName
 
@@ -225,6 +226,26 @@ async def test_what_the_kernel_refuses_beforehand_is_raised(kernel: Kernel, tmp_
         with pytest.raises(KernelError, match="close first failed"):
             await firewall.close_first(new)
         assert firewall.is_up
+        new.close()
+
+
+@pytest.mark.parametrize("is_back", [True, False], ids=["at once", "later"])
+async def test_what_cannot_be_closed_brings_the_old_policy_back(
+    is_back: bool, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def tighten(*_: object) -> None:
+        if not is_back:
+            kernel.failing.add("open last")
+        raise KernelError("addresses of a name cannot be closed")
+
+    async with up(tmp_path) as (at, firewall):
+        monkeypatch.setattr(NameSets, "tighten", tighten)
+        new = at.load(NEW)
+        with pytest.raises(KernelError, match="cannot be closed"):
+            await firewall.close_first(new)
+        assert kernel.steps[-2:] == ["close first", "open last"]
+        assert firewall.digest == at.now.policy.digest
+        assert firewall.problems == (() if is_back else ("open last failed",)), "keep tries again"
         new.close()
 
 

@@ -371,6 +371,35 @@ async def test_a_rule_that_lists_less_closes_at_once(world: World) -> None:
         assert set(world.kernel.of(LINK)) == {ONE}
 
 
+async def test_what_cannot_be_closed_is_raised_and_the_old_allowance_is_good_again(
+    world: World,
+) -> None:
+    world.answers.addresses[LINK] = (PRIVATE, ONE)
+    async with world.sets:
+        await world.settle(wanted(LINK, SUBNET))
+        world.kernel.missing.add(name_sets(LINK)[0])
+        with pytest.raises(KernelError, match="cannot be closed: No such file"):
+            await world.sets.tighten([wanted(LINK, SUBNET, ())])
+        world.kernel.missing.clear()
+        world.sets.want([wanted(LINK, SUBNET)])
+        await world.sets.flush()
+        assert set(world.kernel.of(LINK)) == {PRIVATE, ONE}
+        await world.sets.tighten([wanted(LINK, SUBNET, ())])
+        assert set(world.kernel.of(LINK)) == {ONE}
+
+
+async def test_a_set_that_cannot_be_filled_is_not_one_that_cannot_be_closed(world: World) -> None:
+    """A name more, or an address more, that fails is tried again and holds nothing up."""
+    world.answers.addresses[LINK] = (ONE,)
+    async with world.sets:
+        await world.settle(wanted(LINK, SUBNET))
+        world.kernel.missing |= {*name_sets(LINK), *name_sets(NTP)}
+        world.book.learn(LINK, (TWO,), TTL_S)
+        await world.sets.tighten([wanted(LINK, SUBNET, ()), wanted(NTP)])
+        assert world.counted(KernelCount.SET_ERRORS) >= 1
+        assert set(world.kernel.of(LINK)) == {ONE}
+
+
 async def test_an_address_that_becomes_our_own_is_taken_out(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

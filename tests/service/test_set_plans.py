@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 import pytest
@@ -96,6 +97,23 @@ def test_what_failed_is_not_believed_to_be_there(world: World) -> None:
     assert len(world.carry_out()) == 1
     assert not world.plans.has_failures
     assert world.carry_out() == []
+
+
+def test_what_failed_is_open_if_it_is_refused_or_nobody_knows_what_is_there(world: World) -> None:
+    listed = WantedName(NTP, frozenset({(ip_network("10.50.0.0/24"),)}))
+    world.book.learn(NTP, (ONE,), TTL_S)
+    assert world.plans.left_open([WANTED], GUARD) is None
+    world.carry_out(fails=True)
+    assert str(world.plans.left_open([WANTED], GUARD)) == "no such set", "what a service left"
+    world.carry_out()
+    assert world.plans.left_open([WANTED], GUARD) is None
+    world.book.learn(NTP, (TWO,), TTL_S)
+    world.carry_out(fails=True)
+    assert world.plans.left_open([WANTED], GUARD) is None, "it could not be opened"
+    own = Guard([ONE])
+    assert str(world.plans.left_open([WANTED], own)) == "no such set"
+    assert str(world.plans.left_open([listed], own)) == "no such set"
+    assert world.plans.left_open([], own) is None
 
 
 def test_a_new_table_has_nothing_of_the_old(world: World) -> None:
