@@ -155,9 +155,9 @@ class KernelRules:
             yield difference
         routing = routing_state()
         if not routing.guard:
-            yield "the routing guard is gone"
+            yield "the routing guard was changed"
         if self._is_tproxy and not routing.tproxy:
-            yield "the routing of TPROXY is gone"
+            yield "the routing of TPROXY was changed"
         for each in sysctl_differences():
             yield f"{each.name.replace('/', '.')} is {each.now or 'missing'}, not {each.wanted}"
 

@@ -107,7 +107,7 @@ CHANGES: Final = {
     "nft flush ruleset": "the table is gone",
     "nft delete table inet egressproxy": "the table is gone",
     "nft insert rule inet egressproxy judge accept": "the table was changed",
-    "ip rule del pref 103": "the routing guard is gone",
+    "ip rule del pref 103": "the routing guard was changed",
     "sysctl -qw net.ipv4.conf.all.forwarding=0": "net.ipv4.ip_forward is 0, not 1",
 }
 

@@ -133,10 +133,10 @@ def test_what_is_up_in_part_is_closed_and_told(
 
 CHANGES: Final = {
     "nft flush ruleset": "the table is gone",
-    "ip rule del pref 103": "the routing guard is gone",
-    "ip -6 rule del pref 100": "the routing guard is gone",
-    "ip rule del pref 101": "the routing of TPROXY is gone",
-    "ip route flush table 10101": "the routing of TPROXY is gone",
+    "ip rule del pref 103": "the routing guard was changed",
+    "ip -6 rule del pref 100": "the routing guard was changed",
+    "ip rule del pref 101": "the routing of TPROXY was changed",
+    "ip route flush table 10101": "the routing of TPROXY was changed",
     "sysctl -qw net.ipv4.ip_forward=0": "net.ipv4.ip_forward is 0, not 1",
     "sysctl -qw net.netfilter.nf_conntrack_tcp_loose=1": "nf_conntrack_tcp_loose is 1, not 0",
 }
