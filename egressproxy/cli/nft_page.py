@@ -87,7 +87,7 @@ def _head(found: FirewallStatus) -> Iterator[str]:
         yield f"[bold]table {FAMILY} {TABLE}[/]: [red]none[/]"
     else:
         same = ", as the policy's file" if table.digest == found.policy_digest else ""
-        audit = " ([yellow]audit[/]: what it denies passes)" if same and found.is_audit else ""
+        audit = " ([yellow]audit[/]: what it denies passes)" if found.is_audit else ""
         digest = escape(table.digest[:SHOWN_DIGEST]) or "unknown"
         sizes = f"{len(table.chains)} chains, {len(table.sets)} sets"
         yield f"[bold]table {FAMILY} {TABLE}[/]: policy {digest}{audit}{same}, {sizes}"

@@ -60,8 +60,8 @@ class FirewallStatus:
     """What ``nft status`` shows; ``problems`` is empty while all is as it has to be.
 
     ``rules`` are in the policy's order, what the table alone has comes last. ``policy_digest`` is
-    empty where no policy was given, ``is_audit`` is that policy's, and ``wants_tproxy`` whether
-    TPROXY's routing has to be there.
+    empty where no policy was given; ``is_audit`` is whether that policy is in force, and is an
+    audit; ``wants_tproxy`` whether TPROXY's routing has to be there.
     """
 
     takeover: Takeover
@@ -96,7 +96,6 @@ def firewall_status(
     status = FirewallStatus(
         takeover=found,
         policy_digest="" if policy is None else policy.digest,
-        is_audit=policy is not None and policy.is_audit,
         wants_tproxy=wants_tproxy,
     )
     if table is None:
@@ -109,6 +108,7 @@ def firewall_status(
     )
     return replace(
         status,
+        is_audit=policy is not None and policy.is_audit and policy.digest == table.digest,
         outcomes=tuple(_outcomes(table)),
         rules=tuple(_rules(table, policy)),
         sets=tuple(_sets(table, policy)),

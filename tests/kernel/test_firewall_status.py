@@ -160,10 +160,20 @@ def test_options_that_are_not_in_force_are_told(case: str) -> None:
     assert all("systemctl restart egressproxy" in each for each in problems)
 
 
-@pytest.mark.parametrize("is_audit", [True, False])
-def test_an_audit_is_told(is_audit: bool) -> None:
-    found = firewall_status(WELL, replace(POLICY, is_audit=is_audit), OPTIONS)
-    assert found.is_audit is is_audit
+AUDIT: Final = replace(POLICY, is_audit=True)
+AUDITS: Final[dict[str, tuple[Takeover, KernelPolicy | None, bool]]] = {
+    "an audit": (WELL, AUDIT, True),
+    "none": (WELL, POLICY, False),
+    "not in force": (WELL, replace(AUDIT, digest="b" * 64), False),
+    "no table": (NO_TABLE, AUDIT, False),
+    "not known": (WELL, None, False),
+}
+
+
+@pytest.mark.parametrize("case", AUDITS)
+def test_an_audit_in_force_is_told(case: str) -> None:
+    found, policy, is_audit = AUDITS[case]
+    assert firewall_status(found, policy, OPTIONS).is_audit is is_audit
 
 
 def table(**changes: object) -> Takeover:
