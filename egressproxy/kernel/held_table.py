@@ -75,7 +75,7 @@ class HeldTable:
         """What is not as it was put; empty while all is well.
 
         Args:
-            elements: count the elements of sets of ranges too: slower with thousands of prefixes.
+            elements: compare what sets of ranges have, too: slower with thousands of prefixes.
 
         Raises:
             KernelError: nft cannot be asked.

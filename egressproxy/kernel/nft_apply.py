@@ -21,9 +21,12 @@ from typing import TYPE_CHECKING, Any, Final
 from egressproxy.errors import KernelError
 from egressproxy.kernel import nft_fault
 from egressproxy.kernel.nft_fault import MIN_VERSION
+from egressproxy.kernel.nft_spans import listed_spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from egressproxy.kernel.nft_spans import Spans
 
 FAMILY: Final = "inet"
 TABLE: Final = "egressproxy"
@@ -43,6 +46,7 @@ _DIGEST: Final = re.compile(
     rf"{DIGEST_COMMENT}([0-9a-f]{{8,64}})(?:{OPTIONS_COMMENT}([0-9a-f]{{8,64}}))?(?: .*)?"
 )
 _ELEMENTS_A_LINE: Final = 256
+_OF_RANGES: Final = frozenset({"interval"})
 _COUNTS: Final = ("packets", "bytes", "handle")
 """Keys that differ although nobody changed anything."""
 
@@ -58,11 +62,16 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class SetState:
-    """A named set; ``elements`` is how many it has, -1 where they were not asked for."""
+    """A named set; ``elements`` is how many it has, -1 where they were not asked for.
+
+    ``spans`` are the addresses of a set of ranges; ``None`` for others, or where they are written
+    in a form that is not known.
+    """
 
     type: str
     flags: frozenset[str]
     elements: int = -1
+    spans: Spans | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +147,7 @@ class Nft:
         """What the kernel holds; ``None`` where there is no table.
 
         Args:
-            elements: count the elements of sets too: slower with thousands of prefixes.
+            elements: read the elements of sets too: slower with thousands of prefixes.
 
         Raises:
             KernelError: nft cannot be asked.
@@ -333,8 +342,12 @@ def _fingerprint(listed: Iterable[tuple[str, Any]]) -> str:
 
 
 def _set(body: Any, *, elements: bool) -> SetState:
-    count = len(body.get("elem", ())) if elements else -1
-    return SetState(str(body["type"]), frozenset(body.get("flags", ())), count)
+    type_, flags = str(body["type"]), frozenset(body.get("flags", ()))
+    if not elements:
+        return SetState(type_, flags)
+    found = body.get("elem", ())
+    spans = listed_spans(type_, found) if flags == _OF_RANGES else None
+    return SetState(type_, flags, len(found), spans)
 
 
 def _change(change: SetChange) -> Iterator[str]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from egressproxy.kernel.nft_names import comment_of, name_sets, range_set
+from egressproxy.kernel.nft_spans import spans_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from ipaddress import IPv4Network, IPv6Network
+    from typing import TypeAlias
 
     from egressproxy.kernel.kernel_policy import Ranges
     from egressproxy.kernel.nft_apply import SetState
     from egressproxy.names import DnsName
+
+    Networks: TypeAlias = tuple[IPv4Network | IPv6Network, ...]
 
 FAMILIES: Final = (4, 6)
 _MOST_IN_A_RULE: Final = 8
@@ -35,7 +39,7 @@ class Sets:
     """Writes address matches and collects the sets that they need."""
 
     def __init__(self) -> None:
-        self._ranges: dict[str, tuple[int, tuple[str, ...]]] = {}
+        self._ranges: dict[str, tuple[Networks, tuple[str, ...]]] = {}
         self._names: dict[DnsName, None] = {}
 
     def match(self, field: str, version: int, ranges: Ranges, *, negated: bool = False) -> str:
@@ -50,23 +54,23 @@ class Sets:
         networks = ranges_of(ranges, version)
         if networks[0].prefixlen == 0:
             return f"meta nfproto ipv{version}"
-        texts = tuple(map(element, networks))
         operator = "!= " if negated else ""
-        return f"{_WORD[version]} {field} {operator}{self._right_side(version, texts)}"
+        return f"{_WORD[version]} {field} {operator}{self._right_side(version, networks)}"
 
     def match_name(self, version: int, name: DnsName) -> str:
         """``ip daddr @…`` of the addresses of a name."""
         self._names[name] = None
         return f"{_WORD[version]} daddr @{name_sets(name)[FAMILIES.index(version)]}"
 
-    def _right_side(self, version: int, texts: tuple[str, ...]) -> str:
+    def _right_side(self, version: int, networks: Networks) -> str:
+        texts = tuple(map(element, networks))
         if len(texts) == 1:
             return texts[0]
         listed = ", ".join(texts)
         if len(texts) <= _MOST_IN_A_RULE:
             return f"{{ {listed} }}"
         name = range_set(version, listed)
-        self._ranges[name] = (version, texts)
+        self._ranges[name] = (networks, texts)
         return f"@{name}"
 
     def used(self) -> frozenset[str]:
@@ -76,19 +80,28 @@ class Sets:
 
     def changed(self, existing: Mapping[str, SetState]) -> Iterator[str]:
         """The sets of ranges that somebody changed by hand: to be emptied and filled again."""
-        for name, (_, texts) in self._ranges.items():
-            if name in existing and existing[name].elements not in (-1, len(texts)):
+        for name, (networks, _) in self._ranges.items():
+            if name in existing and _is_changed(existing[name], networks):
                 yield name
 
     def declarations(self, known: Collection[str]) -> Iterator[str]:
         """The lines of the sets, without those of ``known``."""
-        for name, (version, texts) in self._ranges.items():
+        for name, (networks, texts) in self._ranges.items():
             if name not in known:
-                yield from _range_set(name, version, texts)
+                yield from _range_set(name, networks[0].version, texts)
         for each in self._names:
             for version, name in zip(FAMILIES, name_sets(each), strict=True):
                 if name not in known:
                     yield from _name_set(name, version, each)
+
+
+def _is_changed(state: SetState, networks: Networks) -> bool:
+    """By its addresses; by how many it has where they cannot be read, as of an nft to come."""
+    if state.elements == -1:
+        return False
+    if state.spans is None:
+        return state.elements != len(networks)
+    return state.spans != spans_of(networks)
 
 
 def _range_set(name: str, version: int, texts: tuple[str, ...]) -> Iterator[str]:

@@ -96,6 +96,12 @@ CHANGES: Final[dict[str, tuple[str, str, bool]]] = {
     "a map more": ("nft add map inet egressproxy m { type mark : mark ; }", CHANGED, True),
     "a range more": ("nft add element inet egressproxy SET { 99.0.0.0/8 }", ELEMENTS, False),
     "a range less": ("nft delete element inet egressproxy SET { 30.0.1.1 }", ELEMENTS, False),
+    "another range": (
+        "nft delete element inet egressproxy SET { 30.0.1.1 } ;"
+        " add element inet egressproxy SET { 99.0.0.0/8 }",
+        ELEMENTS,
+        False,
+    ),
     "no range": ("nft flush set inet egressproxy SET", ELEMENTS, False),
 }
 

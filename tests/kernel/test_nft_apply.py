@@ -281,6 +281,10 @@ def test_any_listing_is_read_or_refused(found: object) -> None:
         return
 
 
+TEN, TWENTY = 10 << 24, 20 << 24
+S4_B_SPANS = ((TEN, TEN + (1 << 24) - 1), (TWENTY, TWENTY + 5))
+
+
 # nft and a real kernel
 
 TABLE: Final = """
@@ -327,7 +331,7 @@ def test_a_table_is_applied_read_and_removed(hub: Namespace) -> None:
     assert state.options == "76543210"
     assert state.proxy_ports == {15001, 15002, 15003}
     assert state.chains == {"about", "delivered", "forward", "nat", "output"}
-    assert state.sets["s4_b"] == SetState("ipv4_addr", frozenset({"interval"}), 2)
+    assert state.sets["s4_b"] == SetState("ipv4_addr", frozenset({"interval"}), 2, S4_B_SPANS)
     assert state.sets["n4_a"].elements == 0
     assert state.counters == {"r_1": Counter(0, 0, "one")}
     hub.run("nft", "add", "table", "inet", "other")

@@ -4,6 +4,7 @@ from egressproxy.kernel.kernel_policy import Ranges
 from egressproxy.kernel.nft_apply import SetState
 from egressproxy.kernel.nft_names import name_sets
 from egressproxy.kernel.nft_sets import Sets, element
+from egressproxy.kernel.nft_spans import spans_of
 from egressproxy.names import DnsName
 from tests.policy.building import networks
 
@@ -58,12 +59,23 @@ def test_declarations_say_what_is_in_a_set() -> None:
     assert list(sets.declarations(sets.used())) == []
 
 
-def test_a_set_that_somebody_changed_is_known_by_its_size() -> None:
+def test_a_set_that_somebody_changed_is_known_by_its_addresses() -> None:
+    """By their number where nft writes them in a form that is not known."""
     sets = Sets()
     sets.match("daddr", 4, MANY)
     (name,) = sets.used()
     flags = frozenset({"interval"})
-    for elements, changed in ((12, []), (-1, []), (13, [name]), (0, [name])):
-        state = SetState("ipv4_addr", flags, elements)
-        assert list(sets.changed({name: state})) == changed
+    same, other = spans_of(MANY.v4), spans_of((*MANY.v4[1:], *networks("99.0.0.0/8")))
+    for elements, spans, is_changed in (
+        (12, same, False),
+        (11, same, False),
+        (12, other, True),
+        (0, (), True),
+        (-1, None, False),
+        (12, None, False),
+        (13, None, True),
+        (0, None, True),
+    ):
+        state = SetState("ipv4_addr", flags, elements, spans)
+        assert list(sets.changed({name: state})) == [name] * is_changed
     assert list(sets.changed({})) == []
