@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 from functools import partial
-from ipaddress import ip_network
 from socket import AF_INET, AF_INET6, SO_ERROR, SOL_SOCKET
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -19,7 +18,7 @@ from egressproxy.planes.flow import Leg, Stage
 from egressproxy.planes.reactor import ERR, HUP, IN, OUT, RDHUP
 from egressproxy.policy.rules import Destination
 from egressproxy.policy.verdict import Pass, Reason
-from egressproxy.resolve.guard import choose, choose_original
+from egressproxy.resolve.guard import ANYWHERE, choose, choose_original
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +39,6 @@ _DIAL: Final = Stage.DIAL
 _MAX_ATTEMPTS: Final = 16
 """Addresses of one answer that are tried; names with hundreds of records exist."""
 _MEMO_CHOICES: Final = 4096
-_ANYWHERE: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
 class Target(NamedTuple):
@@ -213,7 +211,7 @@ class Dialler:
         allowed: tuple[IPv4Network | IPv6Network, ...] = ()
         rule = verdict.rule
         if rule is not None and verdict.decided_by is Pass.NETWORK:
-            allowed = _ANYWHERE if rule.any_destination else rule.networks
+            allowed = ANYWHERE if rule.any_destination else rule.networks
         return choose_original(address, guard=self._context.guard, allowed=allowed)
 
     def _take(self, dial: Dial, choice: Choice) -> None:

@@ -18,6 +18,7 @@ from egressproxy.errors import WireError
 from egressproxy.observe.record import NameSource
 from egressproxy.planes.dial import Dial, Target
 from egressproxy.planes.http_commands import CloseReason
+from egressproxy.planes.ledger import FORBIDDEN, is_for_nobody
 from egressproxy.planes.reactor import RDHUP
 from egressproxy.planes.refuse import POLICY_DENIES, outcome
 from egressproxy.planes.sniff import SNIFF_BYTES
@@ -168,6 +169,8 @@ class Explicit:
             return verdict
         fault = Reason.IP_LITERAL if name is None else None
         flow.facts = Facts(Protocol.TLS, source, port, name, address, fault=fault)
+        if is_for_nobody(flow.facts, self._context.guard):
+            return FORBIDDEN
         verdict = ruleset.decide_application(flow.facts, now)
         if _is_clear(verdict) or (Protocol.HTTP, port) not in ruleset.application_ports():
             return verdict

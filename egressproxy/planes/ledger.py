@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from egressproxy.observe.record import FlowRecord, NameSource
 from egressproxy.planes.context import AllowRecords
+from egressproxy.policy.decide import NAMELESS
 from egressproxy.policy.verdict import Action, Reason, Verdict
 from egressproxy.ports import Protocol
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from egressproxy.planes.flow import Flow
     from egressproxy.planes.http_commands import NameRecord
     from egressproxy.policy.verdict import Flow as Facts
+    from egressproxy.resolve.guard import Guard
 
 STILL_OPEN: Final = "open"
 _UNREAD: Final = Protocol.TCP
@@ -30,6 +32,15 @@ _HTTP: Final = Protocol.HTTP
 
 _TIMED: Final = 16
 """One judgement in so many is timed: looking at the clock takes as long as judging."""
+
+
+FORBIDDEN: Final = Verdict(_DENY, Reason.FORBIDDEN_ADDRESS)
+
+
+def is_for_nobody(facts: Facts, guard: Guard) -> bool:
+    """Whether a flow has an address for its only destination, and no policy can open that one."""
+    dst = facts.dst
+    return dst is not None and facts.fault in NAMELESS and guard.never_dials(dst)
 
 
 class Ledger:
@@ -54,8 +65,14 @@ class Ledger:
             self._up = self._down = 0
 
     def judge(self, flow: Flow, facts: Facts, decide: Callable[[Facts, float], Verdict]) -> Verdict:
-        """Ask a ruleset, and time it now and then."""
+        """Ask a ruleset, and time it now and then.
+
+        A flow without a name can only be for its address: of one that is never dialled the ruleset
+        is not asked, whose audit would write of an allow that never was.
+        """
         context = self._context
+        if facts.fault is not None and is_for_nobody(facts, context.guard):
+            return FORBIDDEN
         if flow.number % _TIMED:
             return decide(facts, context.wall_clock())
         begun = context.clock()

@@ -63,6 +63,8 @@ _NON_PUBLIC_TEXT: Final = (
     "2001:db8::/32",  # documentation (RFC 3849)
     "3fff::/20",  # documentation (RFC 9637)
 )
+ANYWHERE: Final[tuple[Network, ...]] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+"""What a rule lists that is for any address."""
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _NAT64_LOCAL: Final = IPv6Network("64:ff9b:1::/48")
@@ -126,6 +128,10 @@ class Guard:
                 self._memo.clear()
             refused = self._memo[key] = self._judge(address, allowed)
         return refused
+
+    def never_dials(self, address: str) -> bool:
+        """Whether an address is shut whatever a rule lists: our own, and those of everybody."""
+        return self.refuses(address, ANYWHERE)
 
     def permitted(
         self, addresses: Iterable[str], allowed: tuple[Network, ...] = ()

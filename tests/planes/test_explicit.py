@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from egressproxy.policy.rules import SniCheck
+from egressproxy.policy.rules import Mode, SniCheck
 from egressproxy.policy.verdict import Reason
 from egressproxy.wire.alert import ACCESS_DENIED
 from tests.planes.world import (
@@ -174,6 +174,22 @@ class TestConnect:
         assert client.recv_all().startswith(b"HTTP/1.1 403 ")
         assert world.outcomes() == [(DENY, Reason.IP_LITERAL, "refused")]
         assert world.records[0].dst_ip == SERVER
+
+    @pytest.mark.parametrize("mode", Mode)
+    @pytest.mark.parametrize(
+        "request_line", ["CONNECT 169.254.169.254:{}", "GET http://169.254.169.254:{}/metadata"]
+    )
+    def test_an_address_that_is_never_dialled(
+        self, worlds: Worlds, request_line: str, mode: Mode
+    ) -> None:
+        world, _, port = self.world(worlds)
+        world.obey(rule("web", NAME, ports=(f"tls:{port}", f"http:{port}")), mode=mode)
+        client = world.connect(world.explicit)
+        line = request_line.format(port)
+        client.send(f"{line} HTTP/1.1\r\nHost: 169.254.169.254:{port}\r\n\r\n".encode())
+        assert client.recv_all().startswith(b"HTTP/1.1 403 ")
+        assert world.outcomes() == [(DENY, Reason.FORBIDDEN_ADDRESS, "refused")]
+        assert world.records[0].dst_ip == "169.254.169.254"
 
     def test_a_server_that_speaks_first_waits_until_the_client_is_judged(
         self, worlds: Worlds

@@ -12,6 +12,7 @@ import pytest
 from egressproxy.planes.context import AllowRecords, EngineOptions, ListenerKind
 from egressproxy.policy.rules import Mode, Refusal, SniCheck
 from egressproxy.policy.verdict import Action, Reason
+from egressproxy.resolve.guard import Guard
 from tests.planes.world import GATEWAY, SERVER, World, rule, ruleset
 
 if TYPE_CHECKING:
@@ -214,6 +215,20 @@ def test_a_forbidden_address_is_403(worlds: Worlds) -> None:
     client = world.connect(port)
     client.send(get(NAME))
     assert client.recv_all().startswith(b"HTTP/1.1 403 ")
+    assert world.outcomes() == [(DENY, Reason.FORBIDDEN_ADDRESS, "refused")]
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_host_that_is_never_dialled_is_told_so(worlds: Worlds, mode: Mode) -> None:
+    world = worlds()
+    port = world.intercept()
+    world.obey(rule("web", NAME, ports=(f"http:{port}",)), mode=mode)
+    world.context.guard = Guard()
+    client = world.connect(port)
+    client.send(get("169.254.169.254"))
+    answer = client.recv_all()
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert b"use the host name" not in answer
     assert world.outcomes() == [(DENY, Reason.FORBIDDEN_ADDRESS, "refused")]
 
 

@@ -133,6 +133,7 @@ PUBLIC = {
 def test_never(address: str) -> None:
     assert GUARD.refuses(address)
     assert GUARD.refuses(address, EVERYTHING), "no list opens it"
+    assert GUARD.never_dials(address)
 
 
 @pytest.mark.parametrize("address", PRIVATE.values(), ids=PRIVATE)
@@ -140,6 +141,7 @@ def test_only_where_listed(address: str) -> None:
     assert GUARD.refuses(address)
     assert GUARD.refuses(address, (ip_network("20.0.0.0/8"), ip_network("2603::/16")))
     assert not GUARD.refuses(address, EVERYTHING)
+    assert not GUARD.never_dials(address)
 
 
 @pytest.mark.parametrize("address", PUBLIC.values(), ids=PUBLIC)
