@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from egressproxy.kernel.firewall_options import FirewallOptions
     from egressproxy.kernel.kernel_policy import KernelPolicy
+    from egressproxy.policy.rules import Policy
+    from egressproxy.service.by_hand import Closed
     from egressproxy.service.options import Endpoint
 
 _LISTENERS: Final = (
@@ -124,19 +126,24 @@ def check(config: Path | None, **given: Any) -> None:
 def apply(config: Path | None, **given: Any) -> None:
     """Put the table in place, in one transaction.
 
-    What sets and counters hold stays. Nothing is forwarded unless sysctls say so, and nothing is
-    proxied unless the proxy runs: `up` sees to all of that.
+    What counters and sets of names hold stays, without addresses that the policy denies; forwarded
+    connections that it denies are ended, unless its on_reload keeps them. Nothing is forwarded
+    unless sysctls say so, and nothing is proxied unless the proxy runs: `up` sees to all of that.
     """
+    from egressproxy.kernel.kernel_policy import kernel_policy
     from egressproxy.kernel.nft_script import table_script
     from egressproxy.kernel.takeover import remember_table, takeover
+    from egressproxy.service.by_hand import close_denied
 
     order = _order(config, given)
-    policy = _kernel_policy(order)
+    policy = _policy(order)
+    kernel = kernel_policy(policy, time.time())
     nft = Nft()
     with owned(order.state):
-        nft.apply(table_script(policy, order.options, nft.table_state()))
+        nft.apply(table_script(kernel, order.options, nft.table_state(elements=True)))
         remember_table(nft.table_state(), order.state)
-    click.echo(f"in place: {_summary(policy)}")
+        click.echo(f"in place: {_summary(kernel)}")
+        _print_closed(close_denied(policy, kernel, order.options.clients, nft))
     found = takeover(nft, order.state)
     if not found.routing.guard:
         click.echo("the routing guard is not: without the table all would be forwarded", err=True)
@@ -253,13 +260,29 @@ def _admin_port(sources: Sources, problems: Problems) -> int:
     return endpoint_port(problems.gather(lambda: parse_endpoint(text), None, place=place))
 
 
-def _kernel_policy(order: _Order) -> KernelPolicy:
-    from egressproxy.kernel.kernel_policy import kernel_policy
+def _print_closed(closed: Closed) -> None:
+    done = closed.forwarded
+    for count, what in (
+        (closed.addresses, "addresses of names that it denies: taken out"),
+        (done.revoked, "forwarded connections that it denies: ended"),
+        (done.kept, "forwarded connections that it denies: kept, as its on_reload says"),
+    ):
+        if count:
+            click.echo(f"{what}: {count:,}")
+
+
+def _policy(order: _Order) -> Policy:
     from egressproxy.policy.load import load_policy
 
     if order.policy is None:
         raise click.UsageError("a policy is wanted: --policy FILE; egressproxy init writes one")
-    return kernel_policy(load_policy(order.policy, allow_outside=order.allow_outside), time.time())
+    return load_policy(order.policy, allow_outside=order.allow_outside)
+
+
+def _kernel_policy(order: _Order) -> KernelPolicy:
+    from egressproxy.kernel.kernel_policy import kernel_policy
+
+    return kernel_policy(_policy(order), time.time())
 
 
 def _policy_or_refusal(order: _Order) -> tuple[KernelPolicy | None, tuple[str, ...]]:

@@ -17,10 +17,12 @@ from egressproxy.cli import nft_page
 from egressproxy.errors import KernelError, PolicyError, ServiceError
 from egressproxy.kernel.firewall_status import Count, FirewallStatus, SetSize
 from egressproxy.kernel.host_state import owned
-from egressproxy.kernel.nft_apply import TableState
+from egressproxy.kernel.nft_apply import Nft, TableState
+from egressproxy.kernel.nft_names import name_sets
 from egressproxy.kernel.routing import RoutingState, ensure_guard
 from egressproxy.kernel.sysctls import Difference, ensure_sysctls
 from egressproxy.kernel.takeover import Takeover
+from egressproxy.names import DnsName
 from tests.kernel.one_nic import OneNic, one_nic
 
 if TYPE_CHECKING:
@@ -250,6 +252,21 @@ def test_a_gateway_by_hand(net: OneNic, policy: Path, state: Path) -> None:
     assert run("remove", "--state", state).output == "the table is deleted\n"
     assert run("remove", "--state", state).output == "there was no table\n"
     assert [net.forwards(version) for version in (4, 6)] == [False, False]
+
+
+@pytest.mark.netns
+def test_what_a_new_policy_denies_is_closed_by_hand(net: OneNic, policy: Path, state: Path) -> None:
+    given = ("--policy", policy, "--state", state)
+    assert run("apply", *given).stdout.count("\n") == 1, "there is nothing to close"
+    ensure_guard()
+    ensure_sysctls(state)
+    assert net.forwards(4)
+    policy.write_text(POLICY.replace("20.97.0.0/24", "20.98.0.0/24"))
+    output = run("apply", *given).stdout
+    assert "forwarded connections that it denies: ended: 1\n" in output
+    policy.write_text(POLICY.replace("udp:123", "udp:1234"))
+    Nft().add_elements(name_sets(DnsName("ntp.ubuntu.com"))[0], [("10.50.0.9", 600)])
+    assert "addresses of names that it denies: taken out: 1\n" in run("apply", *given).stdout
 
 
 @pytest.mark.netns
