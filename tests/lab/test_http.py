@@ -41,9 +41,9 @@ def test_denied_host_after_an_allowed_one(either: Gateway, http: HttpClient) -> 
     assert refused.status == 403
     assert "default_deny" in refused.text
     assert _requests(either, seen) == [("contoso", ALLOWED)]
-    record = either.record(skip=mark, name=DENIED)
+    # By its source: the end of an earlier test's fold may come in between.
+    record = either.record(skip=mark, name=DENIED, name_source="host")
     assert (record["action"], record["reason"]) == ("deny", "default_deny")
-    assert record["name_source"] == "host"
 
 
 def test_two_allowed_hosts_each_reach_their_own_upstream(either: Gateway, http: HttpClient) -> None:
