@@ -49,7 +49,7 @@ def policy_page(generation: Generation, report: ReloadReport | None) -> dict[str
         "requirements": list(policy.requirements),
         "sources": _sources(policy),
         "files": [str(path) for path in policy.files],
-        "service_tags": _service_tags(policy),
+        "service_tags": policy.service_tags.facts() if policy.service_tags else None,
         "rule_count": len(policy.rules),
         "rules": [rule_view(rule) for rule in policy.rules[:MAX_RULES]],
         "last_reload": report_view(report) if report else None,
@@ -116,19 +116,6 @@ def _destinations(rule: Rule) -> list[str]:
     found += [f"list:{names.path} ({len(names.entries)} names)" for names in rule.lists]
     found += [f"tag:{tag}" for tag in rule.tags]
     return found + (_shown(rule.networks) or [] if not rule.tags else [])
-
-
-def _service_tags(policy: Policy) -> dict[str, Any] | None:
-    edition = policy.service_tags
-    if edition is None:
-        return None
-    return {
-        "file": str(edition.path),
-        "cloud": edition.cloud,
-        "change_number": edition.change_number,
-        "dated": edition.day,
-        "dated_by": str(edition.dated_by),
-    }
 
 
 def _sources(policy: Policy) -> dict[str, list[str]]:

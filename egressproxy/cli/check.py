@@ -15,7 +15,7 @@ import click
 
 from egressproxy.cli.explanation_page import as_json, facts, page
 from egressproxy.cli.main import EXIT_ALLOW, EXIT_DENY, forget_stdout
-from egressproxy.cli.target import TargetError, read_flow, split_item, split_port
+from egressproxy.cli.target import TargetError, policy_option, read_flow, split_item, split_port
 from egressproxy.errors import EgressproxyError
 from egressproxy.policy.compile import compile_policy
 from egressproxy.policy.explain import Explanation, explain
@@ -62,14 +62,7 @@ def _moment(_context: click.Context, _parameter: click.Parameter, text: str | No
 
 @click.command(epilog=EXAMPLES)
 @click.argument("target", metavar="NAME[:PORT]", required=False)
-@click.option(
-    "--policy",
-    "policy_file",
-    required=True,
-    envvar="EGRESSPROXY_POLICY",
-    type=click.Path(path_type=Path),
-    help="The policy file.",
-)
+@policy_option
 @click.option(
     "--allow-outside", is_flag=True, help="Files outside the policy's folder may be named."
 )

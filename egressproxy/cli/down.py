@@ -27,8 +27,7 @@ _OPEN: Final = (
 )
 
 
-@click.command()
-@click.option(
+state_option: Final = click.option(
     "--state",
     type=click.Path(path_type=Path),
     default=DEFAULT_STATE,
@@ -36,6 +35,10 @@ _OPEN: Final = (
     envvar="EGRESSPROXY_STATE",
     help="Where the machine's own settings are kept.",
 )
+
+
+@click.command()
+@state_option
 @click.option("--force", is_flag=True, help="Go on where something cannot be put back.")
 def command(state: Path, *, force: bool) -> None:
     """Take everything back: sysctls, the table, the routing guard, in this order.

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from egressproxy.cli.down import state_option
 from egressproxy.cli.main import EXIT_DENY
 from egressproxy.errors import PolicyError
-from egressproxy.kernel.host_state import DEFAULT_STATE, owned
+from egressproxy.kernel.host_state import owned
 from egressproxy.kernel.nft_apply import Nft
 from egressproxy.service.configuration import Problems, Sources, flag, read_config
 from egressproxy.service.firewall_configuration import (
@@ -152,14 +153,7 @@ def apply(config: Path | None, **given: Any) -> None:
 
 
 @command.command()
-@click.option(
-    "--state",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_STATE,
-    show_default=True,
-    envvar="EGRESSPROXY_STATE",
-    help="Where the machine's own settings are kept.",
-)
+@state_option
 def remove(state: Path) -> None:
     """Delete the table; the routing guard stays, so that nothing is forwarded.
 

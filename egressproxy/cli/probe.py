@@ -15,7 +15,7 @@ import click
 
 from egressproxy.cli.findings_page import findings_page
 from egressproxy.cli.main import EXIT_ALLOW, EXIT_DENY
-from egressproxy.cli.target import TargetError
+from egressproxy.cli.target import TargetError, policy_option
 from egressproxy.doctor.finding import Level
 from egressproxy.errors import ServiceError
 from egressproxy.kernel.addresses import own_addresses
@@ -56,14 +56,7 @@ egressproxy probe --policy policy.yaml --dns 10.0.0.10 --ca-file cluster-ca.pem 
 
 @click.command(epilog=EXAMPLES)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option(
-    "--policy",
-    "policy_file",
-    required=True,
-    envvar="EGRESSPROXY_POLICY",
-    type=click.Path(path_type=Path),
-    help="The policy file.",
-)
+@policy_option
 @click.option("--dns", multiple=True, metavar="SERVER[:PORT]", help="DNS server. May be repeated.")
 @click.option("--resolve", multiple=True, metavar="NAME=IP", help="As of `run`. May be repeated.")
 @click.option("--ca-file", metavar="FILE", help="PEM file of CAs to trust beside the system's.")

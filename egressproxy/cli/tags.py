@@ -14,7 +14,6 @@ import click
 from egressproxy.cli.main import EXIT_DENY
 from egressproxy.cli.tags_page import (
     change_as_json,
-    edition_as_json,
     print_rule_changes,
     print_tag,
     print_tag_changes,
@@ -88,7 +87,7 @@ def list_(file: Path | None, match: str | None, policy_file: Path | None, *, as_
     read = _read_named(file, policy_file)
     found = _matching(read.tags, match) if match is not None else _of_no_region(read.tags)
     if as_json:
-        content = edition_as_json(read.edition) | {"tags": [tag_as_json(tag) for tag in found]}
+        content = read.edition.facts() | {"tags": [tag_as_json(tag) for tag in found]}
         click.echo(json.dumps(content, indent=2))
     elif found:
         print_tags(found, read.tags, is_matched=match is not None)
@@ -115,7 +114,7 @@ def show(tag: str, file: Path | None, policy_file: Path | None, *, as_json: bool
     read = _read_named(file, policy_file)
     found, addresses = read.tags.find(name), read.tags.addresses(name)
     if as_json:
-        content = edition_as_json(read.edition) | {
+        content = read.edition.facts() | {
             "name": name,
             "tags": [tag_as_json(one) for one in found],
             "ipv4_addresses": addresses.ipv4_addresses,
@@ -150,8 +149,8 @@ def diff(
     """
     before, after = _read(old), _read(new)
     content: dict[str, Any] = {
-        "old": edition_as_json(before.edition),
-        "new": edition_as_json(after.edition),
+        "old": before.edition.facts(),
+        "new": after.edition.facts(),
     }
     if not as_json:
         click.echo(f"{before.edition}\n{after.edition}\n", err=True)

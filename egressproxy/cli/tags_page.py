@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from egressproxy.policy.spans import AddressSet
     from egressproxy.policy.tag_diff import RuleChange, TagChange
-    from egressproxy.policy.tag_edition import TagEdition
     from egressproxy.policy.tags import ServiceTags, Tag
 
 MAX_RANGES: Final = 4
@@ -78,17 +77,6 @@ def print_rule_changes(changes: Sequence[RuleChange], total: int) -> None:
     else:
         said = "this policy names no service tag"
     click.echo(f"{chr(10) if changes else ''}{said}", err=True)
-
-
-def edition_as_json(edition: TagEdition) -> dict[str, Any]:
-    """Which file."""
-    return {
-        "file": str(edition.path),
-        "cloud": edition.cloud,
-        "change_number": edition.change_number,
-        "dated": edition.day,
-        "dated_by": str(edition.dated_by),
-    }
 
 
 def tag_as_json(tag: Tag) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
+
+import click
 
 from egressproxy.errors import EgressproxyError, PortError
 from egressproxy.names import DnsName, is_ip_literal
@@ -10,6 +13,15 @@ from egressproxy.policy.address import pack_address
 from egressproxy.policy.verdict import Flow, Reason
 from egressproxy.ports import MAX_PORT, Protocol, parse_ports
 
+policy_option: Final = click.option(
+    "--policy",
+    "policy_file",
+    required=True,
+    envvar="EGRESSPROXY_POLICY",
+    type=click.Path(path_type=Path),
+    help="The policy file.",
+)
+"""Whom ``check`` and ``probe`` ask."""
 _DEFAULT_PORTS: Final = {Protocol.TLS: 443, Protocol.HTTP: 80}
 _NAMELESS: Final = {Protocol.TLS: Reason.NO_SNI, Protocol.HTTP: Reason.IP_LITERAL}
 

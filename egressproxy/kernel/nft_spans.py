@@ -5,20 +5,25 @@ from __future__ import annotations
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import TYPE_CHECKING, Any, Final
 
+from egressproxy.policy.spans import AddressSet, joined
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from ipaddress import IPv4Network, IPv6Network
     from typing import TypeAlias
 
-Spans: TypeAlias = "tuple[tuple[int, int], ...]"
+    from egressproxy.policy.networks import Network
+    from egressproxy.policy.spans import Span
+
+Spans: TypeAlias = "tuple[Span, ...]"
 """First and last addresses, in order; two never touch."""
 
 _FAMILY: Final = {"ipv4_addr": (AF_INET, 32), "ipv6_addr": (AF_INET6, 128)}
 
 
-def spans_of(networks: Iterable[IPv4Network | IPv6Network]) -> Spans:
+def spans_of(networks: Iterable[Network]) -> Spans:
     """Those of networks of one family."""
-    return _joined(_of(int(n.network_address), n.max_prefixlen, n.prefixlen) for n in networks)
+    found = AddressSet.of_networks(networks)
+    return found.ipv4 or found.ipv6
 
 
 def listed_spans(type_: str, elements: Iterable[Any]) -> Spans | None:
@@ -35,12 +40,12 @@ def listed_spans(type_: str, elements: Iterable[Any]) -> Spans | None:
         return None
     family, bits = _FAMILY[type_]
     try:
-        return _joined([_listed(each, family, bits) for each in elements])
+        return joined([_listed(each, family, bits) for each in elements])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _listed(element: Any, family: int, bits: int) -> tuple[int, int]:
+def _listed(element: Any, family: int, bits: int) -> Span:
     if isinstance(element, dict) and "elem" in element:  # it has a comment, or a counter
         element = element["elem"]["val"]
     if isinstance(element, str):
@@ -48,24 +53,11 @@ def _listed(element: Any, family: int, bits: int) -> tuple[int, int]:
         return first, first
     if "prefix" in element:
         prefix = element["prefix"]
-        return _of(_number(prefix["addr"], family), bits, prefix["len"])
+        first = _number(prefix["addr"], family)
+        return first, first + (1 << (bits - prefix["len"])) - 1
     first_text, last_text = element["range"]
     return _number(first_text, family), _number(last_text, family)
 
 
 def _number(text: str, family: int) -> int:
     return int.from_bytes(inet_pton(family, text), "big")
-
-
-def _of(first: int, bits: int, length: int) -> tuple[int, int]:
-    return first, first + (1 << (bits - length)) - 1
-
-
-def _joined(spans: Iterable[tuple[int, int]]) -> Spans:
-    joined: list[tuple[int, int]] = []
-    for first, last in sorted(spans):
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = joined[-1][0], max(joined[-1][1], last)
-        else:
-            joined.append((first, last))
-    return tuple(joined)

@@ -43,7 +43,7 @@ class AddressSet:
         for text in texts:
             version = 6 if ":" in text else 4
             spans[version].append(_span(text, version))
-        return cls(_joined(spans[4]), _joined(spans[6]))
+        return cls(joined(spans[4]), joined(spans[6]))
 
     @classmethod
     def of_networks(cls, networks: Iterable[Network]) -> AddressSet:
@@ -52,13 +52,13 @@ class AddressSet:
         for network in networks:
             first, last = network.network_address, network.broadcast_address
             spans[network.version].append((int(first), int(last)))
-        return cls(_joined(spans[4]), _joined(spans[6]))
+        return cls(joined(spans[4]), joined(spans[6]))
 
     def __bool__(self) -> bool:
         return bool(self.ipv4 or self.ipv6)
 
     def __or__(self, other: AddressSet) -> AddressSet:
-        return AddressSet(_joined([*self.ipv4, *other.ipv4]), _joined([*self.ipv6, *other.ipv6]))
+        return AddressSet(joined([*self.ipv4, *other.ipv4]), joined([*self.ipv6, *other.ipv6]))
 
     def __sub__(self, other: AddressSet) -> AddressSet:
         return AddressSet(
@@ -115,18 +115,18 @@ def _wrong(text: str) -> ValueError:
     return ValueError(f"{text!r} is not in CIDR form")
 
 
-def _joined(spans: list[Span]) -> tuple[Span, ...]:
+def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
     """In order, what overlaps or touches made one."""
-    joined: list[Span] = []
+    found: list[Span] = []
     end = -2
     for first, last in sorted(spans):
         if first > end + 1:
-            joined.append((first, last))
+            found.append((first, last))
             end = last
         elif last > end:
-            joined[-1] = (joined[-1][0], last)
+            found[-1] = (found[-1][0], last)
             end = last
-    return tuple(joined)
+    return tuple(found)
 
 
 def _without(ours: tuple[Span, ...], theirs: tuple[Span, ...]) -> Iterator[Span]:

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +47,16 @@ class TagEdition:
     def day(self) -> str:
         """Its date in UTC, such as ``2025-10-20``."""
         return datetime.fromtimestamp(self.dated, UTC).date().isoformat()
+
+    def facts(self) -> dict[str, Any]:
+        """For a page or JSON."""
+        return {
+            "file": str(self.path),
+            "cloud": self.cloud,
+            "change_number": self.change_number,
+            "dated": self.day,
+            "dated_by": str(self.dated_by),
+        }
 
     def age_days(self, now: float) -> int:
         """Whole days since its date, 0 at least; ``now`` is POSIX seconds."""
