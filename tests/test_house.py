@@ -115,6 +115,7 @@ _TESTED_IN: Final = {
     "cli/policy_page.py": "cli/test_policy.py",
     "cli/starter.py": "cli/test_init.py",
     "cli/tags_page.py": "cli/test_tags.py",
+    "review/model.py": "review/test_report.py",
     "planes/context.py": "lab/test_relay.py",
     "planes/flow.py": "lab/test_relay.py",
     "planes/flows.py": "lab/test_relay.py",

@@ -1,0 +1,1 @@
+"""Flow records in the forms that others read: Azure Firewall's tables, syslog, OpenTelemetry."""
