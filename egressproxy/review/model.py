@@ -90,8 +90,8 @@ class Filter:
 
     ``since`` and ``until`` are POSIX seconds; beyond two hours back the store counts by the hour,
     so they then mean whole hours. ``names`` are exact, or ``*`` stands for any text (``md-*``,
-    ``*.azure.com``). ``is_denied`` is true for denies and what audit let pass, false for allows, ``None``
-    for both.
+    ``*.azure.com``). ``is_denied`` is true for denies and what audit let pass, false for allows,
+    ``None`` for both.
     """
 
     since: float | None = None
@@ -137,9 +137,9 @@ class ReviewLine:
     """One line of ``denies`` or ``flows``: all subjects with the same ``key``.
 
     ``finding`` is that of the most urgent subject (``None`` for allows). ``sources`` counts
-    distinct client addresses, ``source_sample`` holds some of them; ``targets``, ``ports``, ``reasons`` and
-    ``rules`` are the commonest first, at most a handful each.
-    ``note`` is the catalog's word.
+    distinct client addresses, ``source_sample`` holds some of them; ``targets``, ``ports``,
+    ``reasons`` and ``rules`` are the commonest first, at most a handful each. ``note`` is the
+    catalog's word.
     """
 
     key: str
