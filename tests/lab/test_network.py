@@ -49,6 +49,16 @@ def test_namespaces_end_with_their_programs(tmp_path: Path) -> None:
     assert name not in run("ip", "netns", "list")
 
 
+@pytest.mark.netns
+def test_hosts_ask_for_no_router(tmp_path: Path) -> None:
+    """A solicitation is a packet that the gateway drops, and tests count what it drops."""
+    with namespaces(["quiet"], tmp_path) as made:
+        made["quiet"].run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
+        for link in ("eth0", "eth1"):
+            asked = made["quiet"].run("sysctl", "-n", f"net.ipv6.conf.{link}.router_solicitations")
+            assert asked.strip() == "0"
+
+
 def test_hello_tap_finds_the_end_of_a_hello_in_any_records(tmp_path: Path) -> None:
     ca_file = create_authority(tmp_path).ca_file
     made = client_hello(Offer("www.contoso.example", ("h2",)), ca_file)
