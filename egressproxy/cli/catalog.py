@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from egressproxy.catalog import CLOUDS, PARAMETERS, expand, load_catalog, samples
-from egressproxy.cli.catalog_page import Line, print_list, print_page, summary
+from egressproxy.catalog.lines import Line
+from egressproxy.cli.catalog_page import print_list, print_page, summary
 from egressproxy.errors import CatalogError, nearest
 
 if TYPE_CHECKING:

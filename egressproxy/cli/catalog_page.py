@@ -6,7 +6,6 @@ Tables are laid out for the terminal, or for ``PIPE_WIDTH`` columns where there 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -14,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from egressproxy.catalog import CLOUDS, PARAMETERS, ExpandedRow, Requirement, Row, parameters_of
+from egressproxy.catalog import CLOUDS, PARAMETERS, Requirement, parameters_of
+from egressproxy.catalog.lines import Line, by_cloud
 
 if TYPE_CHECKING:
     from egressproxy.ports import PortSpan
@@ -22,78 +22,6 @@ if TYPE_CHECKING:
 PIPE_WIDTH: Final = 140
 
 _SHORT: Final = {"tls:443": "https", "http:80": "http"}
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A row as it is shown: its destinations filled in or as templates."""
-
-    row: Row
-    destinations: tuple[str, ...]
-
-    @classmethod
-    def of_row(cls, row: Row) -> Line:
-        """A row with its templates unfilled."""
-        return cls(row, row.destinations)
-
-    @classmethod
-    def of_expanded(cls, expanded: ExpandedRow) -> Line:
-        """A row with its templates filled."""
-        if expanded.any_destination:
-            return cls(expanded.row, ("any address",))
-        texts = (
-            *map(str, expanded.patterns),
-            *(f"tag:{tag}" for tag in expanded.tags),
-            *map(str, expanded.networks),
-        )
-        return cls(expanded.row, texts)
-
-    @property
-    def need(self) -> str:
-        """Whether a cluster needs it."""
-        return "note only" if self.row.is_note else str(self.row.kind)
-
-    @property
-    def remarks(self) -> list[str]:
-        """What a person must know besides the purpose."""
-        row = self.row
-        remarks = [f"when {condition}" for condition in row.when]
-        remarks += [
-            f"not needed {exemption.text}"
-            + (f" ({exemption.flag}: true)" if exemption.flag else "")
-            for exemption in row.not_needed
-        ]
-        if row.ours:
-            remarks.append(f"ours: {row.ours}")
-        since = [row.since, *(exemption.since for exemption in row.not_needed)]
-        remarks += [f"as of: {one}" for one in since if one]
-        if row.is_note:
-            remarks.append(f"never allowed by this requirement; a deny's note: {row.note}")
-        return remarks
-
-    def as_json(self) -> dict[str, Any]:
-        """The row's JSON object."""
-        row = self.row
-        return {
-            "id": row.id,
-            "cloud": row.cloud,
-            "destinations": list(self.destinations),
-            "ports": [str(span) for span in row.ports],
-            "kind": str(row.kind),
-            "purpose": row.purpose,
-            "document": row.document,
-            "section": row.section,
-            "group": row.group,
-            "via": row.via,
-            "when": {condition.parameter: condition.value for condition in row.when},
-            "not_needed": [
-                {"text": one.text, "parameter": one.flag, "as_of": one.since}
-                for one in row.not_needed
-            ],
-            "ours": row.ours,
-            "as_of": row.since,
-            "note": row.note,
-        }
 
 
 def summary(requirement: Requirement, cloud: str | None) -> dict[str, Any]:
@@ -129,7 +57,7 @@ def print_page(
     console = _console()
     with console.capture() as capture:
         console.print(f"[bold]{requirement.id}[/]  {escape(requirement.title)}")
-        for title, of_cloud in _by_cloud(lines):
+        for title, of_cloud in by_cloud(lines):
             console.print(f"\n[bold]{title}[/]")
             _print_rows(console, of_cloud, with_via=not is_filled)
         if requirement.warning:
@@ -137,15 +65,6 @@ def print_page(
         if not is_filled:
             _print_choices(console, requirement, cloud)
     _echo(capture.get())
-
-
-def _by_cloud(lines: list[Line]) -> list[tuple[str, list[Line]]]:
-    """The lines of each cloud; once only where every cloud has the same."""
-    clouds = {cloud: [line for line in lines if line.row.cloud == cloud] for cloud in CLOUDS}
-    bare = [[replace(line, row=replace(line.row, cloud="")) for line in clouds[c]] for c in CLOUDS]
-    if all(one == bare[0] for one in bare):
-        return [("Every cloud", clouds[CLOUDS[0]])]
-    return [(cloud, of_cloud) for cloud, of_cloud in clouds.items() if of_cloud]
 
 
 def _print_rows(console: Console, lines: list[Line], *, with_via: bool) -> None:

@@ -18,23 +18,17 @@ from egressproxy.cli.main import EXIT_ALLOW, EXIT_DENY, forget_stdout
 from egressproxy.cli.target import TargetError, policy_option, read_flow, split_item, split_port
 from egressproxy.errors import EgressproxyError
 from egressproxy.policy.compile import compile_policy
-from egressproxy.policy.explain import Explanation, explain
 from egressproxy.policy.load import load_policy
-from egressproxy.policy.verdict import Action, Reason, Verdict
 from egressproxy.ports import Protocol
+from egressproxy.resolve.explained import FORBIDDEN, NEVER_DIALLED, explained
 from egressproxy.resolve.guard import is_never_dialled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from egressproxy.policy.rules import Policy
     from egressproxy.policy.ruleset import Ruleset
-    from egressproxy.policy.verdict import Flow
 
 MAX_LINE_OCTETS: Final = 1024
-
-_FORBIDDEN: Final = Verdict(Action.DENY, Reason.FORBIDDEN_ADDRESS)
-_NEVER_DIALLED: Final = "never dialled, whatever the policy says"
 
 EXAMPLES: Final = """\b
 egressproxy check github.com --policy policy.yaml
@@ -110,7 +104,7 @@ def command(
         _write_lines(answers)
         return
     flow = read_flow(*split_port(target or ""), wanted, source)
-    explanation = _explained(policy, ruleset, flow, now)
+    explanation = explained(policy, ruleset, flow, now)
     if is_json:
         click.echo(json.dumps(as_json(explanation), indent=2, ensure_ascii=False))
     else:
@@ -118,22 +112,6 @@ def command(
         for line in page(explanation):
             click.echo(line, color=colour)
     sys.exit(EXIT_ALLOW if explanation.verdict.is_allow else EXIT_DENY)
-
-
-def _explained(policy: Policy, ruleset: Ruleset, flow: Flow, now: float) -> Explanation:
-    """The policy's answer, unless no policy can open the address: then nothing to write helps."""
-    if flow.dst is None or not is_never_dialled(flow.dst):
-        return explain(policy, ruleset, flow, now)
-    return Explanation(
-        flow=flow,
-        verdict=_FORBIDDEN,
-        rule=None,
-        mentioned_as="",
-        source_group=ruleset.source_group(flow.src),
-        near_misses=(),
-        note=_NEVER_DIALLED,
-        needed=(),
-    )
 
 
 def judge_lines(
@@ -151,7 +129,7 @@ def judge_lines(
             yield json.dumps({"line": number, "error": str(error)})
             continue
         if flow.dst is not None and is_never_dialled(flow.dst):
-            yield json.dumps(facts(flow, _FORBIDDEN, _NEVER_DIALLED))
+            yield json.dumps(facts(flow, FORBIDDEN, NEVER_DIALLED))
             continue
         verdict = ruleset.decide(flow, now)
         is_denied = not verdict.is_allow or verdict.would_deny

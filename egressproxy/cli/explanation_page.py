@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from egressproxy.policy.explain import why
 from egressproxy.policy.lookalike import decoded
-from egressproxy.policy.verdict import Pass, Reason
+from egressproxy.policy.verdict import Pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,17 +16,6 @@ if TYPE_CHECKING:
     from egressproxy.policy.explain import Explanation
     from egressproxy.policy.rules import Rule
     from egressproxy.policy.verdict import Flow, Verdict
-
-_WHY: Final = {
-    Reason.RULE: "a deny rule matches",
-    Reason.DEFAULT_DENY: "no rule matches",
-    Reason.EXPIRED_RULE: "its rule has expired",
-    Reason.NO_SNI: "no rule matches the address, and the client gives no server name",
-    Reason.IP_LITERAL: "no rule matches the address, and the Host is an address",
-    Reason.FORBIDDEN_ADDRESS: "the gateway dials no such address",
-    Reason.QUIC_REFUSED: "QUIC is refused, so that the client falls back to TCP",
-    Reason.ECH_REFUSED: "Encrypted ClientHello is refused",
-}
 
 
 def facts(flow: Flow, verdict: Verdict, note: str) -> dict[str, Any]:
@@ -105,7 +95,7 @@ def _headline(explanation: Explanation) -> str:
         return f"{line}  audit: enforcing denies it, {verdict.reason}"
     if verdict.is_allow:
         return line
-    return f"{line}  {verdict.reason}: {_WHY.get(verdict.reason, 'see the reason')}"
+    return f"{line}  {verdict.reason}: {why(verdict.reason)}"
 
 
 def _printable(text: str) -> str:

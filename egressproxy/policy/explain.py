@@ -66,6 +66,11 @@ def explain(policy: Policy, ruleset: Ruleset, flow: Flow, now: float) -> Explana
     )
 
 
+def why(reason: Reason) -> str:
+    """A reason in a few words, for a headline."""
+    return _WHY[reason]
+
+
 def _needed(
     flow: Flow, verdict: Verdict, note: str, group: str | None, misses: tuple[NearMiss, ...]
 ) -> tuple[str, ...]:
@@ -147,4 +152,33 @@ _ADVICE: Final = {
     Reason.H2C_REFUSED: _BYTES,
     Reason.HOST_MISMATCH: "sni: any-allowed on the rule of the CONNECT name",
     Reason.ECH_REFUSED: "ech: allow on the rule and in the policy",
+}
+_WHY: Final = {
+    Reason.RULE: "a deny rule matches",
+    Reason.DEFAULT_DENY: "no rule matches",
+    Reason.EXPIRED_RULE: "its rule has expired",
+    Reason.NO_SNI: "no rule matches the address, and the client gives no server name",
+    Reason.IP_LITERAL: "no rule matches the address, and the Host is an address",
+    Reason.FORBIDDEN_ADDRESS: "the gateway dials no such address",
+    Reason.QUIC_REFUSED: "QUIC is refused, so that the client falls back to TCP",
+    Reason.ECH_REFUSED: "Encrypted ClientHello is refused",
+    Reason.MALFORMED_HELLO: "the bytes begin as TLS and are no ClientHello",
+    Reason.HELLO_TOO_LARGE: "the ClientHello is larger than max_hello_bytes",
+    Reason.HELLO_TIMEOUT: "no whole ClientHello or request head came in time",
+    Reason.CLOSED_BEFORE_HELLO: "the client left before it said anything",
+    Reason.NOT_TLS_OR_HTTP: "neither TLS nor HTTP on a port that is judged by name",
+    Reason.HOST_MISMATCH: "the SNI is not the CONNECT name, or Host not the target",
+    Reason.AMBIGUOUS_REQUEST: "two readers could read the request differently",
+    Reason.HEAD_TOO_LARGE: "the request head is larger than max_request_head_bytes",
+    Reason.H2C_REFUSED: "HTTP/2 in clear text, or CONNECT where no proxy was asked for",
+    Reason.DESTINATION_MISMATCH: "the client's address is none of the name's addresses",
+    Reason.LIMIT_SOURCE: "one client has max_flows_per_source flows",
+    Reason.LIMIT_GLOBAL: "the gateway has max_flows flows",
+    Reason.LOOP: "the flow is addressed to the gateway itself",
+    Reason.REVOKED: "a reload denied a flow that was open",
+    Reason.DNS_REFUSED: "a DNS question that the policy denies",
+    Reason.RESOLVE_FAILED: "allowed, but the name has no address",
+    Reason.DIAL_FAILED: "allowed, but no address of the name accepts the connection",
+    Reason.DIAL_TIMEOUT: "allowed, but no address of the name answers in time",
+    Reason.INTERNAL_ERROR: "a defect of this gateway: its journal has the traceback",
 }

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from egressproxy.policy.compile import compile_policy
-from egressproxy.policy.explain import Explanation, explain
+from egressproxy.policy.explain import Explanation, explain, why
 from egressproxy.policy.near_miss import MAX_NEAR_MISSES
 from egressproxy.policy.near_name import Kind
 from egressproxy.policy.rules import Mode
@@ -248,3 +248,7 @@ def test_a_range_of_a_service_tag_is_named_with_it(tags: tuple[str, ...], expect
     found = policy(rule("a", "20.1.0.0/16", "20.3.0.0/16", ports="tcp:443", tags=tags))
     asked = flow(None, 443, TCP, dst="20.1.2.3")
     assert ask(asked, found).mentioned_as == expected
+
+
+def test_every_reason_is_said_in_words() -> None:
+    assert all(why(reason) for reason in Reason)
