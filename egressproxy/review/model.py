@@ -90,14 +90,16 @@ class Filter:
 
     ``since`` and ``until`` are POSIX seconds; beyond two hours back the store counts by the hour,
     so they then mean whole hours. ``names`` are exact, or ``*`` stands for any text (``md-*``,
-    ``*.azure.com``). ``is_denied`` is true for denies and what audit let pass, false for allows,
-    ``None`` for both.
+    ``*.azure.com``); a flow without a name has its address for one. ``sources`` and
+    ``source_groups`` widen each other. ``is_denied`` is true for denies and what audit let pass,
+    false for allows, ``None`` for both.
     """
 
     since: float | None = None
     until: float | None = None
     is_denied: bool | None = True
     sources: tuple[Network, ...] = ()
+    source_groups: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
