@@ -67,6 +67,10 @@ class Settings:
     )
     log_rotate_files: int = _setting(5, "renamed log files kept: FILE.1, FILE.2, …", 1, 1000)
     fold_window_s: float = _setting(10.0, "identical denies within are one record", 0, 3600)
+    review_max_age_days: int = _setting(30, "the review store forgets what is older", 1, 3660)
+    review_max_bytes: int = _setting(
+        1 << 30, "the review store forgets the oldest above this size", 16 << 20, 1 << 44
+    )
 
     def __post_init__(self) -> None:
         for limit in fields(self):

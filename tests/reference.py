@@ -56,7 +56,7 @@ _HEAD: Final = """\
 Generated from the code by `make golden`; a test holds it to the code. What the words mean is in
 [policy.md](policy.md) and [operations.md](operations.md).
 """
-_UNITS: Final = {"_s": "seconds", "_bytes": "bytes"}
+_UNITS: Final = {"_s": "seconds", "_bytes": "bytes", "_days": "days"}
 _ERRORS: Final = (
     Reason.RESOLVE_FAILED,
     Reason.DIAL_FAILED,

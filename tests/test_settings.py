@@ -32,6 +32,7 @@ def test_unit(name: str) -> None:
     unit = (
         "_s",
         "_bytes",
+        "_days",
         "_entries",
         "_records",
         "_flows",

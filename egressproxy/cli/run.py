@@ -25,11 +25,15 @@ from egressproxy.service.options import (
     Listener,
     LogOptions,
     RunOptions,
+    host_name,
     parse_allows,
     parse_endpoint,
+    parse_gateway,
+    parse_newly_denied,
     parse_number,
     parse_override,
     parse_overrides,
+    parse_store,
     parse_switch,
     parse_workers,
 )
@@ -73,6 +77,17 @@ OPTIONS: Final = (
     _Option("admin_token_file", "FILE", "A bearer token for admin; needed off loopback."),
     _Option("log", "FILE|-", "Where flow records go.  [default: -, stdout]"),
     _Option("log_allows", "none|all|1/N", "Which allowed flows to record.  [default: all]"),
+    _Option(
+        "review_store",
+        "PATH|URL|none",
+        "Where flows are kept for review: a file, or postgresql://….  [default: none]",
+    ),
+    _Option(
+        "review_max_newly_denied",
+        "N|none",
+        "Refuse a reload that would deny more flows of the last day.  [default: none]",
+    ),
+    _Option("gateway", "NAME", "This gateway's name in the review.  [default: the host's]"),
     _Option("resolve", "NAME=IP", "Answer this name with this address.", multiple=True),
     _Option("dns", "SERVER[:PORT]", "DNS server.  [default: those of resolv.conf]", multiple=True),
     _Option(
@@ -169,6 +184,9 @@ def read_options(sources: Sources, problems: Problems) -> tuple[RunOptions, Admi
         overrides=parse_overrides(reader.each("resolve", parse_override)),
         mark=reader.one("mark", str(DEFAULT_MARK), partial(parse_number, low=0, high=MAX_MARK), 0),
         allow_outside=reader.one("allow_outside", "false", parse_switch, False),
+        gateway=reader.one("gateway", host_name(), parse_gateway, ""),
+        review_store=reader.one("review_store", "none", parse_store, None),
+        review_max_newly_denied=_newly_denied(reader),
     )
     if not reader.text("policy"):
         problems.found.append(
@@ -245,6 +263,16 @@ def _has_listeners(sources: Sources) -> bool:
     """Whether some were asked for, good or bad, or the service manager gives them."""
     is_asked = any(sources.many(kind.value) for kind in ListenerKind)
     return is_asked or is_activated(sources.environment)
+
+
+def _newly_denied(reader: _Reader) -> int | None:
+    limit = reader.one("review_max_newly_denied", "none", parse_newly_denied, None)
+    if limit is not None and not reader.text("review_store", "none").removesuffix("none"):
+        reader.problems.found.append(
+            "--review-max-newly-denied asks the review store, and there is none"
+            " (hint: --review-store /var/lib/egressproxy/review.db)"
+        )
+    return limit
 
 
 def _log(reader: _Reader) -> LogOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,8 @@ _ENDPOINT: Final = re.compile(
 MAX_WORKERS: Final = 256
 MAX_DIGITS: Final = 15
 DNS_PORT: Final = 53
+MAX_GATEWAY: Final = 64
+MAX_NEWLY_DENIED: Final = 10**12
 DEFAULT_MARK: Final = 0x65
 """In the low byte: kube-proxy, Calico and Cilium use bits of the others."""
 
@@ -80,6 +83,12 @@ class WorkerSpec:
     mark: int = DEFAULT_MARK
 
 
+def host_name() -> str:
+    """This machine's name as it calls itself, fit for a gateway's name."""
+    kept = (each for each in socket.gethostname() if each.isascii() and each.isprintable())
+    return "".join(kept)[:MAX_GATEWAY] or "gateway"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """The whole order of ``egressproxy run``."""
@@ -93,6 +102,12 @@ class RunOptions:
     overrides: Mapping[DnsName, tuple[str, ...]] = field(default_factory=dict)
     mark: int = DEFAULT_MARK
     allow_outside: bool = False
+    gateway: str = field(default_factory=host_name)
+    """What tells this gateway from others in a shared review store."""
+    review_store: str | None = None
+    """A path or a ``postgresql://`` URL; ``None`` keeps no review."""
+    review_max_newly_denied: int | None = None
+    """A reload that would deny more flows of the last day than this is refused."""
 
 
 def parse_endpoint(text: str, *, default_port: int | None = None) -> Endpoint:
@@ -174,6 +189,45 @@ def parse_allows(text: str) -> tuple[AllowRecords, int]:
             f"{text!r} is not a choice of records", hint="write none, all, or 1/100 for a sample"
         )
     return AllowRecords.SAMPLE, int(found[1])
+
+
+def parse_gateway(text: str) -> str:
+    """Read the name of this gateway.
+
+    Raises:
+        ServiceError: not printable ASCII, or too long.
+    """
+    if not (text.isascii() and text.isprintable()) or not 1 <= len(text.strip()) <= MAX_GATEWAY:
+        raise ServiceError(
+            f"{text!r} is no name for a gateway",
+            hint=f"printable ASCII, at most {MAX_GATEWAY} characters: gw-japaneast-1",
+        )
+    return text.strip()
+
+
+def parse_store(text: str) -> str | None:
+    """Read where the review store is: a path, a ``postgresql://`` URL, or ``none``.
+
+    Raises:
+        ServiceError: a URL of another kind; it is not repeated, because it may hold a password.
+    """
+    if text in ("", "none"):
+        return None
+    if "://" in text and not text.startswith("postgresql://"):
+        raise ServiceError(
+            "the review store is a URL of an unknown kind",
+            hint="a path, or postgresql://USER@HOST/DATABASE",
+        )
+    return text
+
+
+def parse_newly_denied(text: str) -> int | None:
+    """Read how many flows of the last day a reload may newly deny; ``none`` asks nothing.
+
+    Raises:
+        ServiceError: neither.
+    """
+    return None if text == "none" else parse_number(text, low=0, high=MAX_NEWLY_DENIED)
 
 
 def parse_override(item: str) -> tuple[DnsName, str]:

@@ -15,7 +15,7 @@ from egressproxy.cli import run
 from egressproxy.errors import ServiceError
 from egressproxy.planes.context import AllowRecords, ListenerKind
 from egressproxy.service.configuration import flag
-from egressproxy.service.options import Endpoint, Listener, RunOptions
+from egressproxy.service.options import Endpoint, Listener, RunOptions, host_name
 from egressproxy.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ def test_defaults(invoke: Callable[..., tuple[RunOptions, Any]]) -> None:
     assert options.log.allows is AllowRecords.ALL
     assert admin == AdminOptions(Endpoint("127.0.0.1", 9090))
     assert not options.allow_outside
+    assert options.review_store is None
+    assert options.review_max_newly_denied is None
+    assert options.gateway == host_name()
 
 
 def test_everything_given(invoke: Callable[..., tuple[RunOptions, Any]], tmp_path: Path) -> None:
@@ -61,6 +64,8 @@ def test_everything_given(invoke: Callable[..., tuple[RunOptions, Any]], tmp_pat
         *("--log", "flows.jsonl", "--log-allows", "1/10", "--mark", "0x10", "--allow-outside"),
         *("--resolve", "a.test=192.0.2.1", "--resolve", "a.test=192.0.2.2"),
         *("--dns", "192.0.2.53", "--dns", "[2001:db8::53]:54", "--max-flows", "5"),
+        *("--review-store", "review.db", "--gateway", "gw-1", "--review-max-newly-denied", "7"),
+        *("--review-max-age-days", "9"),
     )
     kinds = [listener.kind.value for listener in options.listeners]
     assert kinds == ["explicit", "explicit", "redirect", "tproxy"]
@@ -72,6 +77,9 @@ def test_everything_given(invoke: Callable[..., tuple[RunOptions, Any]], tmp_pat
     assert options.servers == (Endpoint("192.0.2.53", 53), Endpoint("2001:db8::53", 54))
     assert options.settings.max_flows == 5
     assert options.mark == 16
+    assert (options.review_store, options.gateway) == ("review.db", "gw-1")
+    assert options.review_max_newly_denied == 7
+    assert options.settings.review_max_age_days == 9
     assert options.allow_outside
 
 
@@ -147,3 +155,13 @@ def test_help(golden: Callable[[str, str], None]) -> None:
         run.command, ["--help"], prog_name="egressproxy run", terminal_width=100
     )
     golden("run_help.txt", result.output)
+
+
+def test_a_limit_on_newly_denied_flows_needs_a_store(
+    invoke: Callable[..., tuple[RunOptions, Any]],
+) -> None:
+    with pytest.raises(ServiceError, match="asks the review store, and there is none"):
+        invoke(*LEAST, "--review-max-newly-denied", "7")
+    with pytest.raises(ServiceError, match="there is none"):
+        invoke(*LEAST, "--review-max-newly-denied", "7", "--review-store", "none")
+    assert invoke(*LEAST, "--review-max-newly-denied", "none")[0].review_max_newly_denied is None

@@ -8,11 +8,15 @@ from egressproxy.errors import EgressproxyError, ServiceError
 from egressproxy.planes.context import AllowRecords
 from egressproxy.service.options import (
     Endpoint,
+    host_name,
     parse_allows,
     parse_endpoint,
+    parse_gateway,
+    parse_newly_denied,
     parse_number,
     parse_override,
     parse_overrides,
+    parse_store,
     parse_switch,
     parse_workers,
 )
@@ -141,3 +145,43 @@ def test_switch() -> None:
     assert not parse_switch("false")
     with pytest.raises(ServiceError):
         parse_switch("yes")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("none", None),
+        ("/var/lib/egressproxy/review.db", "/var/lib/egressproxy/review.db"),
+        ("review.db", "review.db"),
+        ("postgresql://u:secret@db/review", "postgresql://u:secret@db/review"),
+    ],
+)
+def test_review_store(text: str, place: str | None) -> None:
+    assert parse_store(text) == place
+
+
+def test_store_of_another_kind_is_refused_without_its_password() -> None:
+    with pytest.raises(ServiceError, match="unknown kind") as caught:
+        parse_store("mysql://u:secret@db/review")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", " ", "a" * 65, "gw\n1", "gw\x1b[1m", "gäteway"])
+def test_a_gateway_has_a_printable_name(text: str) -> None:
+    with pytest.raises(ServiceError, match="no name for a gateway"):
+        parse_gateway(text)
+    assert parse_gateway(" gw-1 ") == "gw-1"
+
+
+def test_a_host_name_is_always_fit_for_a_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, expected in (("hub-1", "hub-1"), ("é", "gateway"), ("x" * 300, "x" * 64)):
+        monkeypatch.setattr("socket.gethostname", lambda name=name: name)
+        assert host_name() == expected
+        assert parse_gateway(host_name()) == expected
+
+
+def test_newly_denied() -> None:
+    assert parse_newly_denied("none") is None
+    assert parse_newly_denied("0") == 0
+    with pytest.raises(ServiceError, match="not a number"):
+        parse_newly_denied("-1")
