@@ -67,6 +67,24 @@ class KernelCount(StrEnum):
     """Forwarded connections that were ended because a policy no longer allows them."""
 
 
+class ReviewCount(StrEnum):
+    """What is counted of the records on their way into the review store."""
+
+    STORED = "stored"
+    DROPPED = "dropped"
+    """The recorder could not take them: it was behind, or its store failed for too long."""
+    OVERFLOWED = "overflowed"
+    """Stored without their names: the source had too many in that hour."""
+    UNREADABLE = "unreadable"
+    """Lines that are no record."""
+    ERRORS = "errors"
+    """Times the store failed; what was to be stored is tried again."""
+    NEW_NAMES = "new_names"
+    """Names that the store had never seen."""
+    RESTARTS = "restarts"
+    """Recorders that ended and were replaced."""
+
+
 class NameCount(StrEnum):
     """The sizes that are looked at, not added up."""
 
@@ -108,6 +126,8 @@ class Layout:
         # What only the supervisor's row has: the kernel's firewall.
         self.kernel = self._keys(tuple(KernelCount))
         self.names = self._keys(tuple(NameCount))
+        # Of the recorder's row, but for what was dropped before it and its restarts.
+        self.review = self._keys(tuple(ReviewCount))
         # A histogram is a cell a bucket, one for what is above the last bound, and the sum.
         self.hello = self._cells(len(HELLO_BOUNDS_BYTES) + 2)
         self.latencies = {

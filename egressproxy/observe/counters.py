@@ -29,6 +29,7 @@ from egressproxy.observe.cells import (
     LookupOutcome,
     NameCount,
     ReloadOutcome,
+    ReviewCount,
 )
 from egressproxy.observe.counting import WorkerCounters
 from egressproxy.policy.tag_edition import DatedBy
@@ -50,6 +51,8 @@ _TAGS_DATED_NS: Final = _DIGEST + _DIGEST_BYTES // _CELL
 _TAGS_CHANGE: Final = _TAGS_DATED_NS + 1
 _TAGS_BY_NAME: Final = _TAGS_CHANGE + 1
 _HEADER_CELLS: Final = _TAGS_BY_NAME + 1
+_OTHERS: Final = 2
+"""Rows behind the workers'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class Totals:
     log_errors: int
     kernel: dict[KernelCount, int]
     names: dict[NameCount, int]
+    review: dict[ReviewCount, int]
     longest_stall_s: float
     hello: Histogram
     latencies: dict[Latency, Histogram]
@@ -91,7 +95,7 @@ class Totals:
 class Counters:
     """The whole mapping: ``create`` in the supervisor, ``attach`` in a worker.
 
-    A row for each worker, and one for the supervisor behind them.
+    A row for each worker, and behind them the supervisor's and the recorder's.
     """
 
     def __init__(self, fd: int, workers: int) -> None:
@@ -132,13 +136,17 @@ class Counters:
 
     def worker(self, index: int) -> WorkerCounters:
         """The row of worker ``index`` (from 0)."""
-        if index == self.workers:
-            raise IndexError("the row behind the workers is the supervisor's")
+        if index >= self.workers:
+            raise IndexError("the rows behind the workers are the supervisor's and the recorder's")
         return WorkerCounters(self._row(index))
 
     def supervisor(self) -> WorkerCounters:
         """The row behind those of the workers: what the supervisor itself counts."""
         return WorkerCounters(self._row(self.workers))
+
+    def recorder(self) -> WorkerCounters:
+        """The last row: what the recorder counts."""
+        return WorkerCounters(self._row(self.workers + 1))
 
     def restarted(self, index: int) -> None:
         """A worker died and another takes its row: clear its gauges, keep its totals.
@@ -181,7 +189,7 @@ class Counters:
 
     def totals(self) -> Totals:
         """Sum the rows. Not one instant: workers go on counting meanwhile."""
-        rows = [self._row(index).tolist() for index in range(self.workers + 1)]
+        rows = [self._row(index).tolist() for index in range(self.workers + _OTHERS)]
         row = [sum(column) for column in zip(*rows, strict=True)]
         return Totals(
             flows={key: row[cell] for key, cell in LAYOUT.flows.items()},
@@ -195,6 +203,7 @@ class Counters:
             log_errors=row[LAYOUT.log_errors],
             kernel={key: row[cell] for key, cell in LAYOUT.kernel.items()},
             names={key: row[cell] for key, cell in LAYOUT.names.items()},
+            review={key: row[cell] for key, cell in LAYOUT.review.items()},
             longest_stall_s=max(r[LAYOUT.longest_stall_ns] for r in rows) / NANOSECONDS,
             hello=_histogram(row, LAYOUT.hello, HELLO_BOUNDS_BYTES, 1),
             latencies={
@@ -221,7 +230,7 @@ class Counters:
         os.close(self.fd)
 
     def _row(self, index: int) -> memoryview:
-        if not 0 <= index <= self.workers:
+        if not 0 <= index < self.workers + _OTHERS:
             raise IndexError(f"worker {index} of {self.workers}")
         first = _HEADER_CELLS + index * LAYOUT.size
         return self._cells[first : first + LAYOUT.size]
@@ -235,7 +244,7 @@ class Counters:
 def _size(workers: int) -> int:
     if workers < 1:
         raise ValueError(f"{workers} workers")
-    return (_HEADER_CELLS + (workers + 1) * LAYOUT.size) * _CELL
+    return (_HEADER_CELLS + (workers + _OTHERS) * LAYOUT.size) * _CELL
 
 
 def _histogram(row: list[int], first: int, bounds: tuple[float, ...], scale: int) -> Histogram:

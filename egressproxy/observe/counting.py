@@ -14,6 +14,7 @@ from egressproxy.observe.cells import (
     KernelCount,
     Latency,
     NameCount,
+    ReviewCount,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _FIRST_BYTE: Final = LAYOUT.latencies[Latency.FIRST_BYTE]
 
 
 class WorkerCounters:
-    """The row of one worker, or the supervisor's; only that one process writes to it."""
+    """The row of one worker, the supervisor's or the recorder's; only that process writes to it."""
 
     __slots__ = ("_cells", "_flows")
 
@@ -95,6 +96,14 @@ class WorkerCounters:
     def log_error(self) -> None:
         """A write that failed and is retried."""
         self._cells[LAYOUT.log_errors] += 1
+
+    def review(self, what: ReviewCount, number: int = 1) -> None:
+        """Count on the way into the review store."""
+        self._cells[LAYOUT.review[what]] += number
+
+    def review_dropped(self, records: int) -> None:
+        """Records that the recorder could not take."""
+        self._cells[LAYOUT.review[ReviewCount.DROPPED]] += records
 
     def stall_s(self, seconds: float) -> None:
         """The engine did not get a turn for so long; the longest is kept."""

@@ -1,7 +1,8 @@
 """``RecordLog``: from the path of a flow to a file or stdout without the path ever waiting.
 
 ``write`` appends to a bounded deque and, where the writer sleeps, wakes it through an eventfd; that
-is all a flow pays. One thread folds, formats and writes in batches. What does not fit is dropped
+is all a flow pays. One thread folds, formats and writes in batches, to the sink and where there is
+one to the recorder. What does not fit is dropped
 and counted; what the disk refuses is kept and tried again, while the deque fills.
 """
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from egressproxy.observe.record import FlowRecord
+    from egressproxy.observe.tee import Tee
     from egressproxy.settings import Settings
 
 _BATCH_RECORDS: Final = 128  # formatted in one go: the engine waits for the GIL half a millisecond
@@ -46,6 +48,10 @@ class LogCounters(Protocol):
         """A write that failed and is retried."""
         ...
 
+    def review_dropped(self, records: int) -> None:
+        """Records that the recorder could not take."""
+        ...
+
 
 class RecordLog:
     """Begins to write at once, in a daemon thread of its own.
@@ -55,12 +61,20 @@ class RecordLog:
         settings: queue length, folding window, rotation.
         counters: ``log_dropped`` is called by the thread that writes records (and at close),
             the others by the log's own.
+        tee: gets every line as well, without ever being waited for; owned from here on.
 
     Raises:
         ServiceError: the file cannot be opened.
     """
 
-    def __init__(self, path: Path | None, settings: Settings, counters: LogCounters) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        settings: Settings,
+        counters: LogCounters,
+        tee: Tee | None = None,
+    ) -> None:
+        self._tee = tee
         self._sink: Sink = (
             StreamSink(_STDOUT)
             if path is None
@@ -118,6 +132,8 @@ class RecordLog:
             self._write_on()
         finally:
             self._sink.close()
+            if self._tee is not None:
+                self._tee.close()
             with self._bell_lock:
                 os.close(self._bell)
                 self._bell = -1
@@ -156,6 +172,8 @@ class RecordLog:
         return b"".join(map(to_json_line, records))
 
     def _put(self, lines: bytes) -> None:
+        if self._tee is not None and (dropped := self._tee.write(lines)):
+            self._counters.review_dropped(dropped)
         rest = self._sink.write(lines)
         while rest:
             self._counters.log_error()

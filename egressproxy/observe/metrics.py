@@ -19,7 +19,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from egressproxy.observe.cells import KernelCount, Latency, NameCount
+from egressproxy.observe.cells import KernelCount, Latency, NameCount, ReviewCount
 from egressproxy.observe.record import Plane
 from egressproxy.policy.verdict import AUDITABLE, Action, Reason
 
@@ -87,6 +87,36 @@ _KERNEL: Final = {
         "Connections through the kernel that were ended because a policy no longer allows them.",
     ),
 }
+_REVIEW: Final = {
+    ReviewCount.STORED: (
+        "egressproxy_review_stored_records",
+        "Flow records written to the review store.",
+    ),
+    ReviewCount.DROPPED: (
+        "egressproxy_review_dropped_records",
+        "Flow records that the review store lacks: the recorder was behind, or its store failing.",
+    ),
+    ReviewCount.OVERFLOWED: (
+        "egressproxy_review_overflowed_records",
+        "Flow records stored without their name: one source had too many in an hour.",
+    ),
+    ReviewCount.UNREADABLE: (
+        "egressproxy_review_unreadable_lines",
+        "Lines that the recorder could not read.",
+    ),
+    ReviewCount.ERRORS: (
+        "egressproxy_review_store_errors",
+        "Times the review store failed, each retried.",
+    ),
+    ReviewCount.NEW_NAMES: (
+        "egressproxy_first_seen_names",
+        "Names that the review store had never seen before.",
+    ),
+    ReviewCount.RESTARTS: (
+        "egressproxy_recorder_restarts",
+        "Recorder processes that ended and were replaced.",
+    ),
+}
 _NAMES: Final = {
     NameCount.UNRESOLVED: (
         "egressproxy_unresolved_names",
@@ -113,6 +143,7 @@ class CountersCollector(Collector):
         yield from _distributions(totals)
         yield from _resolver_and_log(totals)
         yield from _kernel(totals)
+        yield from _review(totals)
         yield from _service(totals)
 
 
@@ -186,6 +217,11 @@ def _kernel(totals: Totals) -> Iterator[Metric]:
         yield CounterMetricFamily(name, about, totals.kernel[what])
     for size, (name, about) in _NAMES.items():
         yield GaugeMetricFamily(name, about, totals.names[size])
+
+
+def _review(totals: Totals) -> Iterator[Metric]:
+    for what, (name, about) in _REVIEW.items():
+        yield CounterMetricFamily(name, about, totals.review[what])
 
 
 def _service(totals: Totals) -> Iterator[Metric]:

@@ -174,7 +174,7 @@ class StreamSink:
     def write(self, lines: bytes) -> bytes:
         """Write as much as goes."""
         written = 0
-        for piece in _pieces(lines):
+        for piece in pieces(lines):
             try:
                 count = os.write(self._fd, piece)
             except BlockingIOError:
@@ -203,7 +203,7 @@ def select_writable(fd: int) -> None:
     poll.poll(_STREAM_WAIT_MS)
 
 
-def _pieces(lines: bytes) -> Iterator[bytes]:
+def pieces(lines: bytes) -> Iterator[bytes]:
     """Cut at line ends into pieces of at most ``PIPE_BUF``; a longer line is a piece by itself."""
     start = 0
     while start < len(lines):

@@ -45,6 +45,9 @@ class Tally:
     def log_error(self) -> None:
         self.counts["errors"] += 1
 
+    def review_dropped(self, records: int) -> None:
+        self.counts["review_dropped"] += records
+
 
 @pytest.fixture
 def make_record() -> Callable[..., FlowRecord]:

@@ -10,6 +10,7 @@ import pytest
 from egressproxy.errors import ServiceError
 from egressproxy.observe.cells import (
     ReloadOutcome,
+    ReviewCount,
 )
 from egressproxy.observe.counters import Counters
 from egressproxy.observe.record import Plane
@@ -137,7 +138,22 @@ def test_closed_while_a_row_is_held() -> None:
     row.kernel_lost(1)  # of a mapping that lives as long as this
 
 
-@pytest.mark.parametrize("index", [-1, 2])
+def test_the_recorder_has_a_row_of_its_own() -> None:
+    counters = Counters.create(2)
+    counters.recorder().review(ReviewCount.STORED, 5)
+    counters.recorder().review(ReviewCount.NEW_NAMES)
+    counters.supervisor().review(ReviewCount.RESTARTS)
+    counters.worker(1).review_dropped(3)
+    counters.restarted(1)
+    assert {what: count for what, count in counters.totals().review.items() if count} == {
+        ReviewCount.STORED: 5,
+        ReviewCount.NEW_NAMES: 1,
+        ReviewCount.RESTARTS: 1,
+        ReviewCount.DROPPED: 3,
+    }
+
+
+@pytest.mark.parametrize("index", [-1, 2, 3])
 def test_a_row_that_is_not_there(index: int) -> None:
     with pytest.raises(IndexError):
         Counters.create(2).worker(index)

@@ -13,6 +13,7 @@ import pytest
 
 from egressproxy.errors import ServiceError
 from egressproxy.observe.log import RecordLog
+from egressproxy.observe.tee import Tee, recorder_pipe
 from egressproxy.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ import sys
 from pathlib import Path
 from egressproxy.observe.counters import Counters
 from egressproxy.observe.log import RecordLog
+from egressproxy.observe.tee import Tee, recorder_pipe
 from egressproxy.observe.record import FlowRecord, Plane
 from egressproxy.policy.verdict import Action, Reason
 from egressproxy.settings import Settings
@@ -323,3 +325,46 @@ def test_nothing_is_left_behind(open_log: Open, make_record: Make) -> None:
         log._writer.join(5)
     assert threading.active_count() == threads
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_the_recorder_gets_the_same_lines(make_record: Make, path: Path, tally: Tally) -> None:
+    reader, writer = recorder_pipe()
+    log = RecordLog(path, Settings(fold_window_s=10), tally, Tee(writer))
+    for number in range(300):
+        log.write(make_record(name=f"n{number % 100}.example"))
+    log.close()
+    os.set_blocking(reader, True)
+    with os.fdopen(reader, "rb") as file:
+        assert file.read() == path.read_bytes(), "folds included, and the end is seen"
+    assert "review_dropped" not in tally.counts
+
+
+def test_a_recorder_that_does_not_read_costs_its_own_lines_only(
+    make_record: Make, path: Path, tally: Tally
+) -> None:
+    reader, writer = recorder_pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    log = RecordLog(path, Settings(), tally, Tee(writer))
+    for number in range(300):
+        log.write(make_record(name=f"n{number}.example"))
+    log.close()
+    got = os.read(reader, 1 << 20)
+    os.close(reader)
+    assert len(lines(path)) == 300
+    assert path.read_bytes().startswith(got)
+    assert tally.counts["review_dropped"] == 300 - got.count(b"\n") > 0
+    assert "dropped" not in tally.counts
+
+
+def test_a_failing_disk_does_not_keep_lines_from_the_recorder(
+    make_record: Make, path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = recorder_pipe()
+    log = RecordLog(path, Settings(), tally, Tee(writer))
+    monkeypatch.setattr(log._sink, "write", lambda lines: lines)
+    log.write(make_record(name="a.example"))
+    until(lambda: tally.counts["errors"] > 0)
+    assert os.read(reader, 4096).count(b"a.example") == 1, "once, however often it is tried"
+    log.close(0.1)
+    log._writer.join(5)
+    os.close(reader)

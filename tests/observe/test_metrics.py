@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from egressproxy.observe.cells import ReloadOutcome
+from egressproxy.observe.cells import ReloadOutcome, ReviewCount
 from egressproxy.observe.counters import Counters
 from egressproxy.observe.metrics import CountersCollector
 from egressproxy.observe.record import Plane
@@ -69,6 +69,18 @@ def test_workers_are_summed(counters: Counters) -> None:
     assert found["egressproxy_log_folded_records_total", ()] == 4
     assert found["egressproxy_log_write_errors_total", ()] == 2
     assert found["egressproxy_engine_longest_stall_seconds", ()] == 0.25
+
+
+def test_the_review(counters: Counters) -> None:
+    counters.worker(0).review_dropped(2)
+    counters.worker(1).review_dropped(3)
+    counters.recorder().review(ReviewCount.STORED, 7)
+    counters.recorder().review(ReviewCount.NEW_NAMES, 11)
+    found = samples(counters)
+    assert found["egressproxy_review_dropped_records_total", ()] == 5
+    assert found["egressproxy_review_stored_records_total", ()] == 7
+    assert found["egressproxy_first_seen_names_total", ()] == 11
+    assert found["egressproxy_recorder_restarts_total", ()] == 0, "there from the start"
 
 
 def test_the_kernel_s_firewall(counters: Counters) -> None:

@@ -102,7 +102,7 @@ def test_a_full_pipe_gives_whole_lines_back() -> None:
 @given(st.lists(st.integers(0, 6000), max_size=40))
 def test_pieces_are_whole_lines_no_longer_than_the_kernel_keeps_together(sizes: list[int]) -> None:
     lines = [b"x" * size + b"\n" for size in sizes]
-    pieces = list(module._pieces(b"".join(lines)))
+    pieces = list(module.pieces(b"".join(lines)))
     assert b"".join(pieces) == b"".join(lines)
     for piece in pieces:
         assert piece.endswith(b"\n")
