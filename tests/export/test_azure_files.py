@@ -1,0 +1,75 @@
+"""A file a table, rows as lines, rotated; a full disk loses and counts."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from egressproxy.errors import ServiceError
+from egressproxy.export.azure_files import AzureFiles
+from egressproxy.observe.record import Plane
+from egressproxy.policy.verdict import Reason
+from tests.export.records import record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+APPLICATION = "AZFWApplicationRule.json"
+
+
+def rows(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_each_record_goes_to_its_table(tmp_path: Path) -> None:
+    folder = tmp_path / "azure"
+    files = AzureFiles(folder, rotate_bytes=0, rotate_files=1)
+    files.take([record(), record(protocol="udp", plane=Plane.NETWORK), record(name="b.example")])
+    files.take([record(reason=Reason.DNS_REFUSED)])
+    files.close()
+    assert [row["Fqdn"] for row in rows(folder / APPLICATION)] == ["evil.example", "b.example"]
+    assert [row["Protocol"] for row in rows(folder / "AZFWNetworkRule.json")] == ["UDP"]
+    assert [row["ResponseCode"] for row in rows(folder / "AZFWDnsQuery.json")] == ["REFUSED"]
+    assert files.lost == 0
+
+
+def test_a_second_start_goes_on_in_the_same_files(tmp_path: Path) -> None:
+    for name in ("a.example", "b.example"):
+        files = AzureFiles(tmp_path, rotate_bytes=0, rotate_files=1)
+        files.take([record(name=name)])
+        files.close()
+    assert [row["Fqdn"] for row in rows(tmp_path / APPLICATION)] == ["a.example", "b.example"]
+
+
+def test_files_rotate(tmp_path: Path) -> None:
+    files = AzureFiles(tmp_path, rotate_bytes=500, rotate_files=2)
+    for number in range(4):
+        files.take([record(name=f"n{number}.example")])
+    files.close()
+    kept = [rows(tmp_path / f"{APPLICATION}{end}")[0]["Fqdn"] for end in (".2", ".1", "")]
+    assert kept == ["n1.example", "n2.example", "n3.example"]
+
+
+def test_another_renames_the_file(tmp_path: Path) -> None:
+    files = AzureFiles(tmp_path, rotate_bytes=0, rotate_files=1)
+    (tmp_path / APPLICATION).rename(tmp_path / "old")
+    files.reopen()
+    files.take([record()])
+    files.close()
+    assert len(rows(tmp_path / APPLICATION)) == 1
+
+
+def test_what_the_disk_refuses_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = AzureFiles(tmp_path, rotate_bytes=0, rotate_files=1)
+    for sink in files._sinks.values():
+        monkeypatch.setattr(sink, "write", lambda lines: lines)
+    files.take([record(), record()])
+    files.close()
+    assert files.lost == 2
+
+
+def test_no_folder_is_made_below_none(tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match="folder must exist"):
+        AzureFiles(tmp_path / "no" / "where", rotate_bytes=0, rotate_files=1)

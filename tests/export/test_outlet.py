@@ -1,0 +1,65 @@
+"""Texts that name a place to export to."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from egressproxy.errors import ServiceError
+from egressproxy.export.outlet import (
+    AzureTarget,
+    OtlpTarget,
+    SyslogTarget,
+    Target,
+    parse_target,
+)
+
+GOOD: dict[str, Target] = {
+    "azure:/var/log/azure": AzureTarget(Path("/var/log/azure")),
+    "azure:C:/odd": AzureTarget(Path("C:/odd")),
+    "syslog:udp://10.0.0.5": SyslogTarget("udp", "10.0.0.5", 514),
+    "syslog:tcp://siem.example:1514": SyslogTarget("tcp", "siem.example", 1514),
+    "syslog:tls://[2001:db8::1]": SyslogTarget("tls", "2001:db8::1", 6514),
+    "syslog:unix:/dev/log": SyslogTarget("unix", "/dev/log"),
+    "otlp:http://collector:4318": OtlpTarget("http://collector:4318/v1/logs"),
+    "otlp:https://collector/own/path": OtlpTarget("https://collector/own/path"),
+}
+BAD = (
+    "",
+    "azure:",
+    "azure",
+    "syslog:",
+    "syslog:unix:",
+    "syslog:udp://",
+    "syslog:ftp://host",
+    "syslog:udp://host:99999",
+    "syslog:udp://host/path",
+    "syslog:udp://[2001:db8::1",
+    "otlp:grpc://host",
+    "otlp:host:4318",
+    "otlp:http://user:secret@host",
+    "otlp:http://ho st",
+    "kafka:host",
+)
+
+
+@pytest.mark.parametrize(("text", "expected"), GOOD.items(), ids=GOOD)
+def test_good(text: str, expected: Target) -> None:
+    assert parse_target(text) == expected
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_bad(text: str) -> None:
+    with pytest.raises(ServiceError, match="no place to export to") as caught:
+        parse_target(text)
+    assert "syslog:udp|tcp|tls://HOST[:PORT]" in caught.value.hint
+
+
+@given(st.sampled_from(["syslog:", "otlp:", "azure:", ""]), st.text(max_size=40))
+def test_any_text_is_a_place_or_an_error(kind: str, rest: str) -> None:
+    with suppress(ServiceError):
+        parse_target(kind + rest)
