@@ -1,0 +1,172 @@
+"""A recorded flow judged anew: what a policy says to it today.
+
+It is judged from what its record holds, by the same two passes as on the wire. Bytes that were
+refused stay refused, unless pass 1 allows their address: then nobody reads them. A record has the
+last address that a name was wanted at, so a rule by address is asked about that one.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from egressproxy.errors import InvalidNameError
+from egressproxy.names import DnsName
+from egressproxy.observe.record import NameSource, Plane
+from egressproxy.policy.address import pack_address
+from egressproxy.policy.decide import NAMELESS
+from egressproxy.policy.verdict import Action, Flow, Reason, Verdict
+from egressproxy.ports import MAX_PORT, Protocol
+from egressproxy.resolve.guard import is_never_dialled
+
+if TYPE_CHECKING:
+    from egressproxy.policy.ruleset import Ruleset
+    from egressproxy.review.model import Subject
+
+NOT_SERVED: Final = "source not in clients"
+"""The note of a packet that no policy can let through (``service.kernel_denies``)."""
+
+_BYTES: Final = frozenset(
+    {
+        Reason.MALFORMED_HELLO,
+        Reason.HELLO_TOO_LARGE,
+        Reason.HELLO_TIMEOUT,
+        Reason.CLOSED_BEFORE_HELLO,
+        Reason.AMBIGUOUS_REQUEST,
+        Reason.HEAD_TOO_LARGE,
+        Reason.H2C_REFUSED,
+    }
+)
+_LIMITS: Final = frozenset({Reason.LIMIT_SOURCE, Reason.LIMIT_GLOBAL})
+_TURNS_ON_MORE: Final = frozenset(
+    {Reason.HOST_MISMATCH, Reason.DESTINATION_MISMATCH, Reason.FORBIDDEN_ADDRESS}
+)
+_PROTOCOLS: Final = {str(protocol): protocol for protocol in Protocol}
+_FORBIDDEN: Final = Verdict(Action.DENY, Reason.FORBIDDEN_ADDRESS)
+
+
+class Outcome(StrEnum):
+    """What becomes of a flow; in order of what gets through."""
+
+    DENY = "deny"
+    AUDIT = "audit"
+    """It passes, and enforcing would deny it."""
+    ALLOW = "allow"
+
+    @property
+    def rank(self) -> int:
+        """Greater where more gets through."""
+        return _RANK[self]
+
+
+class Unjudged(StrEnum):
+    """Why a recorded flow cannot be judged."""
+
+    OVERFLOW = "one line for many names of a busy source"
+    LIMIT = "refused by a limit before the policy was asked"
+    FAILED = "allowed, and failed on its way"
+    UNREADABLE = "what the client gave is no name, address or port"
+    TURNS_ON_MORE = "turned on an address or a second name that the record does not have"
+    DNS = "a DNS question"
+
+
+_RANK: Final = {outcome: rank for rank, outcome in enumerate(Outcome)}
+
+
+def judge(subject: Subject, ruleset: Ruleset, now: float) -> Verdict | Unjudged:
+    """What a policy says to a recorded flow today, or why that cannot be told."""
+    if why := _out_of_reach(subject):
+        return why
+    reason = subject.reason
+    if reason is Reason.LOOP or subject.note == NOT_SERVED:
+        return Verdict(Action.DENY, reason)
+    protocol = _PROTOCOLS.get(subject.protocol)
+    if protocol is None:  # ICMP: whatever a policy says, the kernel's table does not forward it
+        return Verdict(subject.action, reason, would_deny=subject.would_deny)
+    flow = _flow(subject, protocol)
+    if flow is None:
+        return Unjudged.UNREADABLE
+    if flow.name is None and flow.connect is None and flow.dst and is_never_dialled(flow.dst):
+        return _FORBIDDEN
+    verdict = _by_address(flow, ruleset, now)
+    if verdict is None and reason in _BYTES:
+        return Verdict(Action.DENY, reason)
+    verdict = verdict or _by_name(subject, flow, ruleset, now)
+    if reason in _TURNS_ON_MORE and verdict.is_allow:
+        return Unjudged.TURNS_ON_MORE
+    return verdict
+
+
+def outcome_of(verdict: Verdict) -> Outcome:
+    """What a verdict means for the flow."""
+    if not verdict.is_allow:
+        return Outcome.DENY
+    return Outcome.AUDIT if verdict.would_deny else Outcome.ALLOW
+
+
+def recorded(subject: Subject) -> Outcome:
+    """What became of a flow; one that was allowed and failed was allowed."""
+    if subject.action is Action.DENY:
+        return Outcome.DENY
+    return Outcome.AUDIT if subject.would_deny else Outcome.ALLOW
+
+
+def _out_of_reach(subject: Subject) -> Unjudged | None:
+    if subject.is_overflow:
+        return Unjudged.OVERFLOW
+    if subject.action is Action.ERROR:
+        return Unjudged.FAILED
+    if subject.reason in _LIMITS:
+        return Unjudged.LIMIT
+    return Unjudged.DNS if subject.reason is Reason.DNS_REFUSED else None
+
+
+def _flow(subject: Subject, protocol: Protocol) -> Flow | None:
+    """The facts of a record; ``None`` where they are none (logs of others can hold anything)."""
+    name = None
+    if subject.name is not None:
+        try:
+            name = DnsName(subject.name)
+        except InvalidNameError:
+            return None
+    if pack_address(subject.src_ip) is None or not 0 <= subject.dst_port <= MAX_PORT:
+        return None
+    fault = subject.reason if subject.reason in NAMELESS else None
+    return Flow(
+        protocol,
+        subject.src_ip,
+        subject.dst_port,
+        None if fault else name,
+        subject.dst_ip,
+        name if fault else None,  # the record of a tunnel without SNI has the CONNECT name
+        subject.ech,
+        fault,
+    )
+
+
+def _by_address(flow: Flow, ruleset: Ruleset, now: float) -> Verdict | None:
+    """Pass 1, which asks nobody for bytes: the kernel's table, or the proxy at the accept.
+
+    A rule for a name's addresses counts for the name that the flow gave: its client looked it up.
+    """
+    if not ruleset.has_network_rules(flow.port):
+        return None
+    protocol = Protocol.UDP if flow.protocol is Protocol.UDP else Protocol.TCP
+    asked = Flow(protocol, flow.src, flow.port, flow.name or flow.connect, flow.dst)
+    return ruleset.decide_network(asked, now)
+
+
+def _by_name(subject: Subject, flow: Flow, ruleset: Ruleset, now: float) -> Verdict:
+    """Pass 2, by the protocols that the flow may turn out to speak; the kindest answer."""
+    verdict = ruleset.decide_application(flow, now)
+    if flow.name is None:
+        return verdict
+    is_tunnel = subject.plane is Plane.EXPLICIT and subject.name_source is NameSource.CONNECT
+    is_unread = subject.plane is Plane.NETWORK and flow.protocol is Protocol.TCP
+    if is_tunnel or is_unread:
+        for protocol in (Protocol.TLS, Protocol.HTTP):
+            if (protocol, flow.port) in ruleset.application_ports():
+                other = ruleset.decide_application(flow._replace(protocol=protocol), now)
+                if outcome_of(other).rank > outcome_of(verdict).rank:
+                    verdict = other
+    return verdict
