@@ -83,6 +83,12 @@ _API_SERVERS: Final = re.compile(
 _REGISTRY: Final = "acr"
 
 
+def is_shared(suffix: str) -> bool:
+    """Whether anybody can have a name below a suffix, or below what lies below it."""
+    everybodys = suffix in MULTI_TENANT or is_public_suffix(suffix, private=True)
+    return everybodys or suffix in _ABOVE or _API_SERVERS.fullmatch(suffix) is not None
+
+
 def name_findings(survey: Survey) -> Iterator[Finding]:
     """Of each allow rule in force, its lists included."""
     lists: dict[int, tuple[Pattern, ...]] = {}

@@ -124,4 +124,5 @@ def _policy(
         refusal=document.refusal.value if document.refusal else Refusal.ALERT,
         on_reload=document.on_reload.value if document.on_reload else OnReload.CLOSE,
         accept=tuple(dict.fromkeys(item.value for item in document.accept or ())),
+        parameters=tuple((n, at.value) for n, at in tree.parts[0].scope.parameters.items()),
     )

@@ -133,7 +133,8 @@ class Policy:
 
     ``digest`` is a hex SHA-256 over the normal form: equal policies have equal digests, whatever
     their comments and files. ``files`` are all files it was read from, for the watcher;
-    ``service_tags`` is the edition of the service tag file among them.
+    ``service_tags`` is the edition of the service tag file among them. ``parameters`` are those of
+    the root file, as the catalog takes them; the rules were made with them and they count no more.
     """
 
     cloud: str
@@ -150,3 +151,4 @@ class Policy:
     on_reload: OnReload = OnReload.CLOSE
     accept: tuple[Code, ...] = ()
     service_tags: TagEdition | None = None
+    parameters: tuple[tuple[str, str | bool | tuple[str, ...]], ...] = ()

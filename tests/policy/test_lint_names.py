@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from egressproxy.names import DnsName
-from egressproxy.policy.lint_names import MULTI_TENANT, name_findings
+from egressproxy.policy.lint_names import MULTI_TENANT, is_shared, name_findings
 from tests.policy.building import DENY, YESTERDAY, name_list, rule
 from tests.policy.linting import texts, told
 
@@ -103,3 +103,20 @@ def test_a_list_is_one_finding_whatever_it_has() -> None:
 @pytest.mark.parametrize("suffix", sorted(MULTI_TENANT))
 def test_suffixes_are_names(suffix: str) -> None:
     assert DnsName(suffix) == suffix
+
+
+@pytest.mark.parametrize(
+    ("suffix", "wanted"),
+    [
+        ("blob.core.windows.net", True),
+        ("core.windows.net", True),
+        ("github.io", True),
+        ("com", True),
+        ("hcp.japaneast.azmk8s.io", True),
+        ("mine.blob.core.windows.net", False),
+        ("data.mcr.microsoft.com", False),
+        ("example.com", False),
+    ],
+)
+def test_shared_suffixes(suffix: str, wanted: bool) -> None:
+    assert is_shared(suffix) is wanted

@@ -147,6 +147,7 @@ def test_parameters_of_a_file_and_of_a_requirement(load: Loader) -> None:
     )
     names = [str(p) for rule in policy.rules for p in rule.patterns if ".hcp." in str(p)]
     assert names == [f"*.hcp.{place}.azmk8s.io" for place in ("japaneast", "eastus", "westus")]
+    assert policy.parameters == (("location", "japaneast"), ("private_cluster", False))
 
 
 def test_private_link_addresses_of_a_requirement(load: Loader) -> None:
