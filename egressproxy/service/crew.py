@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from egressproxy.errors import EgressproxyError, ServiceError
 from egressproxy.service import orders
+from egressproxy.service.child import exit_text
 from egressproxy.service.journal import journal
 from egressproxy.service.messages import Committed
-from egressproxy.service.process import WorkerTimeoutError, exit_text
+from egressproxy.service.process import WorkerTimeoutError
 from egressproxy.service.report import Installation
 from egressproxy.service.slot import Slot
 

@@ -1,23 +1,16 @@
-"""One worker process as its supervisor sees it: started, asked, watched, ended.
-
-Workers are exec'd, never forked from a running loop. The exit is seen through a pidfd
-(pidfd_open(2)), so that no child watcher, thread or SIGCHLD handler is needed; the pid cannot be
-taken over by another process until the exit has been read.
-"""
+"""One worker process as its supervisor sees it: started, asked, watched, ended."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import os
-import signal
-import subprocess
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from egressproxy.errors import ServiceError
 from egressproxy.service.channel import Channel, socket_pair
+from egressproxy.service.child import Child
 from egressproxy.service.messages import End, Failed
 
 if TYPE_CHECKING:
@@ -45,8 +38,7 @@ class WorkerGoneError(ServiceError):
 class WorkerProcess:
     """A started worker. ``exited`` is done, with the return code, once the process has ended.
 
-    Construct on the loop's own thread: the kernel ties the worker's life to the thread that
-    started it (PR_SET_PDEATHSIG).
+    Construct on the loop's own thread, see ``Child``.
 
     Raises:
         ServiceError: no process or descriptor is to be had.
@@ -57,8 +49,9 @@ class WorkerProcess:
         self._loop = asyncio.get_running_loop()
         ours, theirs = socket_pair()
         with theirs:
+            control = theirs.fileno()
             try:
-                self._process = _start(theirs.fileno())
+                self._child = Child(MODULE, [str(control)], [control])
             except OSError as error:
                 ours.close()
                 raise ServiceError(f"worker {index} cannot be started: {error}") from error
@@ -66,13 +59,12 @@ class WorkerProcess:
         self._asked: dict[int, asyncio.Future[Answer]] = {}
         self._channel = Channel(ours, self._answered, self._closed)
         self.exited: asyncio.Future[int] = self._loop.create_future()
-        self._pidfd = os.pidfd_open(self._process.pid)
-        self._loop.add_reader(self._pidfd, self._ended)
+        self._child.exited.add_done_callback(self._ended)
 
     @property
     def pid(self) -> int:
         """The process id, valid until ``exited`` is done."""
-        return self._process.pid
+        return self._child.pid
 
     async def ask(
         self,
@@ -115,8 +107,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the process at once; harmless when it has ended."""
-        with suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGKILL)
+        self._child.kill()
 
     def _send(self, order: Order, descriptors: Sequence[int]) -> None:
         try:
@@ -141,32 +132,8 @@ class WorkerProcess:
             if not future.done():
                 future.set_exception(WorkerGoneError(f"worker {self.index} has ended"))
 
-    def _ended(self) -> None:
-        code = self._process.poll()
-        if code is None:
-            return
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
+    def _ended(self, code: asyncio.Future[int]) -> None:
         self._channel.close()
         self._fail_asked()
         if not self.exited.done():
-            self.exited.set_result(code)
-
-
-def exit_text(code: int) -> str:
-    """A return code in words: ``exit status 2``, ``SIGKILL``."""
-    if code >= 0:
-        return f"exit status {code}"
-    with suppress(ValueError):
-        return signal.Signals(-code).name
-    return f"signal {-code}"
-
-
-def _start(control: int) -> subprocess.Popen[bytes]:
-    # -m puts the working directory on the path; only where the supervisor has it there, too.
-    same_path = [] if {"", str(os.getcwd())} & set(sys.path) else ["-P"]  # noqa: PTH109 - a text
-    return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        [sys.executable, *same_path, "-m", MODULE, str(control), str(os.getpid())],
-        stdin=subprocess.DEVNULL,
-        pass_fds=(control,),
-    )
+            self.exited.set_result(code.result())

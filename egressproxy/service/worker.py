@@ -8,7 +8,6 @@ exchange of one reference and the judging of the open flows anew, runs on the en
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
 import socket
@@ -20,6 +19,7 @@ from egressproxy.errors import EgressproxyError, ServiceError
 from egressproxy.policy.ship import receive
 from egressproxy.service.bundle import unpack_chunks
 from egressproxy.service.channel import Channel
+from egressproxy.service.child import end_with_parent
 from egressproxy.service.garbage import Garbage
 from egressproxy.service.journal import configure_journal, journal
 from egressproxy.service.messages import (
@@ -51,7 +51,6 @@ SWITCH_INTERVAL_S: Final = 0.0005
 HOUSEKEEPING_S: Final = 0.25
 SWAP_POLL_S: Final = 0.002
 EXIT_FAULT: Final = 70  # EX_SOFTWARE, sysexits.h
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _IGNORED_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
@@ -195,19 +194,6 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def end_with_supervisor(supervisor: int) -> None:
-    """Let the kernel kill this process when its supervisor dies, however that happens.
-
-    prctl(2), PR_SET_PDEATHSIG. The end of the control socket tells the same, but not to a process
-    that is stopped or hangs, and its listeners would keep their share of new connections.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        journal().warning("no parent-death signal", error=os.strerror(ctypes.get_errno()))
-    if os.getppid() != supervisor:  # it died before the call
-        sys.exit(0)
-
-
 async def _work(control: socket.socket) -> int:
     return await Worker(control).run()
 
@@ -218,7 +204,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     control, supervisor = (int(argument) for argument in sys.argv[1:3])
     configure_journal()
-    end_with_supervisor(supervisor)
+    end_with_parent(supervisor)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         code = runner.run(_work(socket.socket(fileno=control)))

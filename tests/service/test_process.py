@@ -17,7 +17,6 @@ from egressproxy.service.process import (
     WorkerGoneError,
     WorkerProcess,
     WorkerTimeoutError,
-    exit_text,
 )
 
 if TYPE_CHECKING:
@@ -105,11 +104,3 @@ async def test_end() -> None:
         process.end()
         assert await process.exited == 0
     assert open_descriptors() == before
-
-
-@pytest.mark.parametrize(
-    ("code", "text"),
-    [(0, "exit status 0"), (70, "exit status 70"), (-9, "SIGKILL"), (-250, "signal 250")],
-)
-async def test_exit_text(code: int, text: str) -> None:
-    assert exit_text(code) == text
