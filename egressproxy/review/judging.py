@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NOT_SERVED: Final = "source not in clients"
 """The note of a packet that no policy can let through (``service.kernel_denies``)."""
 
-_BYTES: Final = frozenset(
+BYTES: Final = frozenset(
     {
         Reason.MALFORMED_HELLO,
         Reason.HELLO_TOO_LARGE,
@@ -37,6 +37,7 @@ _BYTES: Final = frozenset(
         Reason.H2C_REFUSED,
     }
 )
+"""Denies of what the client said, whatever the name; only pass 1 asks for no bytes."""
 _LIMITS: Final = frozenset({Reason.LIMIT_SOURCE, Reason.LIMIT_GLOBAL})
 _TURNS_ON_MORE: Final = frozenset(
     {Reason.HOST_MISMATCH, Reason.DESTINATION_MISMATCH, Reason.FORBIDDEN_ADDRESS}
@@ -83,13 +84,13 @@ def judge(subject: Subject, ruleset: Ruleset, now: float) -> Verdict | Unjudged:
     protocol = _PROTOCOLS.get(subject.protocol)
     if protocol is None:  # ICMP: whatever a policy says, the kernel's table does not forward it
         return Verdict(subject.action, reason, would_deny=subject.would_deny)
-    flow = _flow(subject, protocol)
+    flow = flow_of(subject, protocol)
     if flow is None:
         return Unjudged.UNREADABLE
     if flow.name is None and flow.connect is None and flow.dst and is_never_dialled(flow.dst):
         return _FORBIDDEN
     verdict = _by_address(flow, ruleset, now)
-    if verdict is None and reason in _BYTES:
+    if verdict is None and reason in BYTES:
         return Verdict(Action.DENY, reason)
     verdict = verdict or _by_name(subject, flow, ruleset, now)
     if reason in _TURNS_ON_MORE and verdict.is_allow:
@@ -104,25 +105,11 @@ def outcome_of(verdict: Verdict) -> Outcome:
     return Outcome.AUDIT if verdict.would_deny else Outcome.ALLOW
 
 
-def recorded(subject: Subject) -> Outcome:
-    """What became of a flow; one that was allowed and failed was allowed."""
-    if subject.action is Action.DENY:
-        return Outcome.DENY
-    return Outcome.AUDIT if subject.would_deny else Outcome.ALLOW
+def flow_of(subject: Subject, protocol: Protocol) -> Flow | None:
+    """What a record says of its flow, bytes that were refused aside.
 
-
-def _out_of_reach(subject: Subject) -> Unjudged | None:
-    if subject.is_overflow:
-        return Unjudged.OVERFLOW
-    if subject.action is Action.ERROR:
-        return Unjudged.FAILED
-    if subject.reason in _LIMITS:
-        return Unjudged.LIMIT
-    return Unjudged.DNS if subject.reason is Reason.DNS_REFUSED else None
-
-
-def _flow(subject: Subject, protocol: Protocol) -> Flow | None:
-    """The facts of a record; ``None`` where they are none (logs of others can hold anything)."""
+    ``None`` where that is no flow: logs of others can hold anything.
+    """
     name = None
     if subject.name is not None:
         try:
@@ -142,6 +129,23 @@ def _flow(subject: Subject, protocol: Protocol) -> Flow | None:
         subject.ech,
         fault,
     )
+
+
+def recorded(subject: Subject) -> Outcome:
+    """What became of a flow; one that was allowed and failed was allowed."""
+    if subject.action is Action.DENY:
+        return Outcome.DENY
+    return Outcome.AUDIT if subject.would_deny else Outcome.ALLOW
+
+
+def _out_of_reach(subject: Subject) -> Unjudged | None:
+    if subject.is_overflow:
+        return Unjudged.OVERFLOW
+    if subject.action is Action.ERROR:
+        return Unjudged.FAILED
+    if subject.reason in _LIMITS:
+        return Unjudged.LIMIT
+    return Unjudged.DNS if subject.reason is Reason.DNS_REFUSED else None
 
 
 def _by_address(flow: Flow, ruleset: Ruleset, now: float) -> Verdict | None:
