@@ -12,7 +12,8 @@
     ├── CatalogError         an unknown requirement, cloud or parameter
     ├── PolicyError          every problem of a policy at once
     ├── ServiceError         a process, socket or capability that is not to be had
-    └── KernelError          the kernel, or nft for it, refused or said what cannot be read
+    ├── KernelError          the kernel, or nft for it, refused or said what cannot be read
+    └── StoreError           the review's store cannot be opened, read or written
 
 Every error has a stable ``code`` and may carry a ``hint``: what to write or do instead.
 """
@@ -142,6 +143,16 @@ class ServiceError(EgressproxyError):
     """A process, socket or capability that is not to be had."""
 
     code = "service"
+
+
+class StoreError(EgressproxyError):
+    """The store of records cannot be opened, read or written.
+
+    ``code`` is ``store``, or what can be told apart: ``missing``, ``foreign`` (not a store of
+    ours), ``newer`` (of a later version), ``busy``, ``full``, ``damaged``, ``permission``.
+    """
+
+    code = "store"
 
 
 @dataclass(frozen=True, slots=True, order=True)
