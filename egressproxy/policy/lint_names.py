@@ -89,6 +89,17 @@ def is_shared(suffix: str) -> bool:
     return everybodys or suffix in _ABOVE or _API_SERVERS.fullmatch(suffix) is not None
 
 
+def shared_suffix(name: str) -> str:
+    """The suffix above a name below which any customer can have one, or an empty text."""
+    _, _, above = name.partition(".")
+    while above:
+        is_private = is_public_suffix(above, private=True) and not is_public_suffix(above)
+        if above in MULTI_TENANT or is_private:
+            return above
+        _, _, above = above.partition(".")
+    return ""
+
+
 def name_findings(survey: Survey) -> Iterator[Finding]:
     """Of each allow rule in force, its lists included."""
     lists: dict[int, tuple[Pattern, ...]] = {}

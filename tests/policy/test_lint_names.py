@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from egressproxy.names import DnsName
-from egressproxy.policy.lint_names import MULTI_TENANT, is_shared, name_findings
+from egressproxy.policy.lint_names import MULTI_TENANT, is_shared, name_findings, shared_suffix
 from tests.policy.building import DENY, YESTERDAY, name_list, rule
 from tests.policy.linting import texts, told
 
@@ -120,3 +120,21 @@ def test_suffixes_are_names(suffix: str) -> None:
 )
 def test_shared_suffixes(suffix: str, wanted: bool) -> None:
     assert is_shared(suffix) is wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("mine.blob.core.windows.net", "blob.core.windows.net"),
+        ("a.mine.blob.core.windows.net", "blob.core.windows.net"),
+        ("me.github.io", "github.io"),
+        ("mine.japaneast.data.azurecr.io", "data.azurecr.io"),
+        ("login.azure.com", ""),
+        ("blob.core.windows.net", ""),
+        ("example.com", ""),
+        ("www.example.co.uk", ""),
+        ("intranet", ""),
+    ],
+)
+def test_the_suffix_that_a_name_shares_with_strangers(name: str, wanted: str) -> None:
+    assert shared_suffix(name) == wanted
