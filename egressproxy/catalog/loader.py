@@ -164,6 +164,7 @@ class _Spread:
                 since=one.since,
                 note=one.note,
                 suggested=one.suggested,
+                symptom=_of(one.symptom, cloud) or "",
             )
 
     def _document(self, key: str) -> str:

@@ -75,6 +75,7 @@ class Row:
     alternative this one belongs to. ``narrowed_by`` is the parameter whose one name replaces the
     wildcard. ``note`` marks a row that is never allowed by a requirement: it only explains a deny.
     ``suggested`` is whether a denied name may be said to be ``needed-by`` this requirement.
+    ``symptom`` is what people see in AKS while the row is denied.
     """
 
     id: str
@@ -98,6 +99,7 @@ class Row:
     since: str | None = None
     note: str | None = None
     suggested: bool = True
+    symptom: str = ""
 
     @property
     def is_note(self) -> bool:

@@ -63,6 +63,14 @@ def note(name: DnsName, cloud: str, requirements: Collection[str]) -> str:
     return Notes(cloud, requirements).of(name)
 
 
+def rows_of_name(name: str, cloud: str) -> list[Row]:
+    """The rows of a cloud that mean a name, in the catalog's order; those that only note first.
+
+    Whatever the name is, nothing is raised; a placeholder is one label of any text.
+    """
+    return _tree(cloud).rows_for(name)
+
+
 @dataclass(slots=True)
 class _Node:
     """What is known below a suffix.

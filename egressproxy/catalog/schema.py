@@ -62,6 +62,7 @@ class WrittenRow(Strict):
     since: Text | None = None
     note: Text | None = None
     suggested: bool = True
+    symptom: Text | dict[Cloud, Text] | None = None
 
 
 class WrittenVia(Strict):

@@ -15,10 +15,11 @@ from egressproxy.policy.verdict import Action, Pass, Reason
 from egressproxy.ports import Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from ipaddress import IPv4Address, IPv6Address
 
     from egressproxy.names import DnsName
+    from egressproxy.patterns import Pattern
     from egressproxy.policy.rules import Policy, Rule
     from egressproxy.policy.verdict import Flow, Verdict
 
@@ -38,13 +39,28 @@ class NearMiss:
 
 def near_misses(policy: Policy, flow: Flow, verdict: Verdict, now: float) -> tuple[NearMiss, ...]:
     """The best few, one for each rule, best first."""
+    return best_few(_every_rule(policy, Differences(policy, flow, verdict, now)))
+
+
+def best_few(found: Iterable[NearMiss]) -> tuple[NearMiss, ...]:
+    """At most ``MAX_NEAR_MISSES``, one for each rule, best first."""
     best: dict[str, NearMiss] = {}
-    for miss in _Search(policy, flow, verdict, now).run():
+    for miss in found:
         known = best.get(miss.rule.id)
         if known is None or _ORDER[miss.kind] < _ORDER[known.kind]:
             best[miss.rule.id] = miss
     ranked = sorted(best.values(), key=lambda miss: _ORDER[miss.kind])
     return tuple(ranked[:MAX_NEAR_MISSES])
+
+
+def _every_rule(policy: Policy, differences: Differences) -> Iterator[NearMiss]:
+    for rule in policy.rules:
+        if rule.action is not Action.ALLOW:
+            continue
+        if meant := mention(rule, differences.flow):
+            yield from differences.but_the_name(rule, meant)
+        elif differences.flow.name is not None:
+            yield from differences.in_name(rule, differences.flow.name)
 
 
 def mention(rule: Rule, flow: Flow) -> str:
@@ -98,22 +114,16 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Search:
+class Differences:
+    """In what rules differ from one flow; ``policy.near_index`` asks of few rules, fast."""
+
     policy: Policy
     flow: Flow
     verdict: Verdict
     now: float
 
-    def run(self) -> Iterator[NearMiss]:
-        for rule in self.policy.rules:
-            if rule.action is not Action.ALLOW:
-                continue
-            if meant := mention(rule, self.flow):
-                yield from self._all_but_the_name(rule, meant)
-            elif self.flow.name is not None:
-                yield from self._the_name(rule, self.flow.name)
-
-    def _all_but_the_name(self, rule: Rule, meant: str) -> Iterator[NearMiss]:
+    def but_the_name(self, rule: Rule, meant: str) -> Iterator[NearMiss]:
+        """Of a rule that means the name or address, as ``meant``: port, source, date, order."""
         flow = self.flow
         spans = ", ".join(map(str, rule.ports))
         on_port = [span for span in rule.ports if flow.port in span]
@@ -153,24 +163,43 @@ class _Search:
         first = next(each for each in self.policy.rules if each.id in (verdict.rule_id, rule.id))
         return first.id == verdict.rule_id
 
-    def _the_name(self, rule: Rule, name: DnsName) -> Iterator[NearMiss]:
-        if not any(self._is_spoken(s.protocol, rule) and self.flow.port in s for s in rule.ports):
+    def in_name(self, rule: Rule, name: DnsName) -> Iterator[NearMiss]:
+        """Of a rule that has the port but not the name."""
+        if not self.is_on_port(rule):
             return
         for pattern in rule.patterns:
-            kind, text = difference(pattern, name)
-            if kind is not None:
-                yield NearMiss(kind, rule, text)
+            yield from self.in_pattern(rule, pattern, name)
         if not rule.lists:
             return
         above = set(parents(name))
         for names in rule.lists:
             for entry in names.entries:
                 if entry in above:
-                    text = f"{entry} ({names.path.name}) is that name only; below it are *.{entry}"
-                    yield NearMiss(Kind.BELOW, rule, text)
+                    yield below_entry(rule, f"{entry} ({names.path.name})", entry)
                 elif entry == f"*.{name}":
-                    text = f"{entry} ({names.path.name}) does not cover the apex {name}"
-                    yield NearMiss(Kind.APEX, rule, text)
+                    yield apex_of_entry(rule, f"{entry} ({names.path.name})", name)
+
+    def is_on_port(self, rule: Rule) -> bool:
+        """Whether a rule has the flow's protocol and port."""
+        return any(
+            self._is_spoken(span.protocol, rule) and self.flow.port in span for span in rule.ports
+        )
+
+    def in_pattern(self, rule: Rule, pattern: Pattern, name: DnsName) -> Iterator[NearMiss]:
+        """How a name differs from one pattern of a rule, where they are near."""
+        kind, text = difference(pattern, name)
+        if kind is not None:
+            yield NearMiss(kind, rule, text)
+
+
+def below_entry(rule: Rule, shown: str, entry: str) -> NearMiss:
+    """A list has a name above the one that was wanted."""
+    return NearMiss(Kind.BELOW, rule, f"{shown} is that name only; below it are *.{entry}")
+
+
+def apex_of_entry(rule: Rule, shown: str, name: DnsName) -> NearMiss:
+    """A list has what is below the name that was wanted."""
+    return NearMiss(Kind.APEX, rule, f"{shown} does not cover the apex {name}")
 
 
 def _sources(rule: Rule) -> str:
