@@ -73,7 +73,7 @@ class Writer:
     def __init__(self, store: Store, *, gateway: str, bounds: Bounds) -> None:
         self.store: Final = store
         self.gateway: Final = schema.storable(gateway)
-        self._bounds = bounds
+        self.bounds: Final = bounds
         self._budget = Budget(bounds)
         self._subjects = SubjectIds(self.gateway)
         self._names = NameMemory(store)
@@ -169,7 +169,7 @@ class Writer:
         Raises:
             StoreError: it could not be finished; the store is as whole as before.
         """
-        return prune(self.store, self._bounds, now)
+        return prune(self.store, self.bounds, now)
 
     def _count(self, connection: Connection, table: Table, sums: Sums) -> None:
         if not sums:

@@ -1,0 +1,204 @@
+"""``import_file``: a log of JSON lines, of whichever gateway, into the store, once.
+
+How far a file was read is remembered with what was read from it, in one transaction, under the
+first record in it: so the same file, grown, renamed by rotation or compressed meanwhile, adds only
+what is new. Memory is bounded whatever the file holds.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import sys
+import zlib
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from sqlalchemy import func, select
+
+from egressproxy.errors import StoreError
+from egressproxy.observe.read import read_line
+from egressproxy.observe.record import MAX_LINE_BYTES
+from egressproxy.review import schema
+from egressproxy.review.writer import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from egressproxy.observe.record import FlowRecord
+    from egressproxy.review.writer import Writer
+
+BATCH_RECORDS: Final = 2_000
+PRUNE_RECORDS: Final = 200_000
+"""Between two looks at the store's bounds."""
+MAX_BAD_SHOWN: Final = 5
+FUTURE_S: Final = 86_400.0
+"""A record that is later than now by more is not believed."""
+
+_GZIP: Final = b"\x1f\x8b"
+_CHUNK: Final = 1 << 16
+
+
+@dataclass(slots=True, kw_only=True)
+class Imported:
+    """What became of a file."""
+
+    read: int = 0
+    """Records that were stored."""
+    skipped: int = 0
+    """Records that are too old to be kept, or that this gateway has stored itself."""
+    bad: int = 0
+    """Lines that are no records."""
+    bad_lines: tuple[int, ...] = ()
+    """The numbers of the first of them, from 1."""
+    known_bytes: int = 0
+    """Octets of text that an earlier import had read."""
+    problem: str = ""
+    """Why it ended early: a compressed file that is damaged or not complete."""
+
+
+def import_file(writer: Writer, path: str, *, now: float) -> Imported:
+    """Store what a file has that was not imported before; ``-`` is standard input.
+
+    Args:
+        writer: of the gateway that wrote the file.
+        path: JSON lines as ``record.to_json_line`` writes them, plain or gzip, by content.
+        now: POSIX seconds; what the store would not keep until now is skipped.
+
+    Raises:
+        StoreError: the file cannot be read or the store not written; what was stored is remembered.
+    """
+    try:
+        with _opened(path) as file:
+            return _Import(writer, now).run(file)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be read: {error.strerror or error}", hint="", code="missing"
+        ) from error
+
+
+class Readable(Protocol):
+    """Octets by the line."""
+
+    def readline(self, size: int, /) -> bytes:
+        """A line with its end, or as much of it as ``size`` allows."""
+        ...
+
+
+class _Import:
+    """One file on its way."""
+
+    def __init__(self, writer: Writer, now: float) -> None:
+        self._writer = writer
+        self._now = now
+        self._oldest = now - writer.bounds.max_age_days * schema.DAY_S
+        self._before = _recorded_since(writer)
+        self._done = Imported()
+        self._batch: list[FlowRecord] = []
+        self._head = b""
+        self._skip_to = 0
+        self._since_prune = 0
+
+    def run(self, file: Readable) -> Imported:
+        offset = 0
+        try:
+            for number, end, line in _lines(file):
+                offset = end
+                self._take(number, end, line)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            self._done.problem = f"damaged or not complete: {error}"
+        self._write(offset)
+        self._writer.prune(self._now)
+        return self._done
+
+    def _take(self, number: int, end: int, line: bytes) -> None:
+        if end <= self._skip_to:
+            return
+        record = read_line(line)
+        if record is None or record.time > self._now + FUTURE_S:
+            self._bad(number, line)
+            return
+        if not self._head:
+            self._begin(line)
+            if end <= self._skip_to:
+                return
+        if record.time < self._oldest or record.time >= self._before:
+            self._done.skipped += 1
+            return
+        self._batch.append(record)
+        if len(self._batch) >= BATCH_RECORDS:
+            self._write(end)
+
+    def _begin(self, line: bytes) -> None:
+        """The first record says which file this is."""
+        self._head = hashlib.blake2b(line.rstrip(b"\n"), digest_size=16).digest()
+        known = schema.imported.c
+        asked = select(known.offset).where(known.head == self._head)
+        with self._writer.store.connect() as connection:
+            self._skip_to = connection.execute(asked).scalar() or 0
+        if self._skip_to:
+            self._done.known_bytes = self._skip_to
+            self._done.bad, self._done.bad_lines = 0, ()  # reported then
+
+    def _bad(self, number: int, line: bytes) -> None:
+        if not line.strip():
+            return
+        self._done.bad += 1
+        if len(self._done.bad_lines) < MAX_BAD_SHOWN:
+            self._done.bad_lines += (number,)
+
+    def _write(self, offset: int) -> None:
+        if not self._head or offset <= self._skip_to:
+            return
+        self._writer.add(self._batch, progress=Progress(self._head, offset, self._now))
+        self._done.read += len(self._batch)
+        self._since_prune += len(self._batch)
+        self._batch = []
+        if self._since_prune >= PRUNE_RECORDS:
+            self._writer.prune(self._now)
+            self._since_prune = 0
+
+
+def _recorded_since(writer: Writer) -> float:
+    """From when on this gateway has stored its records itself."""
+    known = schema.recording.c
+    asked = select(func.min(known.since)).where(known.gateway == writer.gateway)
+    with writer.store.connect() as connection:
+        since: float | None = connection.execute(asked).scalar()
+    return float("inf") if since is None else since
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Readable]:
+    with ExitStack() as stack:
+        if path == "-":
+            file = io.BufferedReader(cast("io.RawIOBase", sys.stdin.buffer), _CHUNK)
+            stack.callback(file.detach)  # standard input stays open
+        else:
+            file = stack.enter_context(Path(path).open("rb"))
+        if file.peek(2)[:2] == _GZIP:
+            yield stack.enter_context(gzip.GzipFile(fileobj=file))
+        else:
+            yield file
+
+
+def _lines(file: Readable) -> Iterator[tuple[int, int, bytes]]:
+    """Number, end and text of each line; of one that is too long only its beginning.
+
+    A last line without its end is one that is being written: it is given only if it is whole.
+    """
+    offset = 0
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        offset += len(line)
+        if not line.endswith(b"\n"):
+            rest = b""
+            while not rest.endswith(b"\n") and (rest := file.readline(_CHUNK)):
+                offset += len(rest)
+            if not rest and read_line(line) is None:
+                return
+        yield number, offset, line
