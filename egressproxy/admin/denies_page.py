@@ -1,99 +1,53 @@
-"""What the list of denies shows: a question that lives in the URL, its lines, where each leads to.
+"""``/review/denies``: the list of denies, or of allows, as a page and as files.
 
-The same page lists allows (``action=allow``). All texts of the question are bounded and read by
-``review.ask``; what a line leads to is a question again, so every list can be narrowed by a click.
+What a line leads to is a question again, so that every list is narrowed by a click.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
+import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
+from aiohttp import web
+
+from egressproxy.admin.question import (
+    GROUPS,
+    MAX_PAGES,
+    ORDERS,
+    PATH,
+    Question,
+    changed,
+    name_link,
+    query_of,
+    read_question,
+)
 from egressproxy.policy.verdict import Reason
-from egressproxy.review.ask import KEYS, class_text, describe, read_filter, texts_of
-from egressproxy.review.model import Class, Filter, Group
+from egressproxy.review.ask import class_text, read_filter, texts_of
+from egressproxy.review.formats import lines_as_csv, report_as_json
+from egressproxy.review.model import Class, Group
+from egressproxy.review.queries import NO_RULE, NO_TARGET, OVERFLOW
+from egressproxy.review.report import NO_CLASS, NO_REQUIREMENT, report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
-    from egressproxy.review.ask import FilterProblem
+    from egressproxy.admin.frame import Frame
+    from egressproxy.admin.review_data import Review
     from egressproxy.review.model import ReviewLine
+    from egressproxy.review.report import Report
 
-PATH: Final = "/review/denies"
 CSV_PATH: Final = "/review/denies.csv"
-NAME_PATH: Final = "/review/name"
+JSON_PATH: Final = "/review/denies.json"
 PAGE_LINES: Final = 50
-MAX_PAGES: Final = 40
-CSV_LINES: Final = 10_000
+FILE_LINES: Final = 10_000
+"""Lines of a file at most."""
 SPANS: Final = {"1h": "1 hour", "24h": "24 hours", "7d": "7 days", "30d": "30 days"}
-DEFAULT_SPAN: Final = "24h"
-_IS_DEFAULT: Final = frozenset({("since", "24h"), ("since", "1d")})
-GROUPS: Final = {
-    Group.NAME: "Name",
-    Group.SOURCE: "Source",
-    Group.REASON: "Reason",
-    Group.RULE: "Rule",
-    Group.PORT: "Port",
-    Group.CLASS: "Class",
-    Group.REQUIREMENT: "Requirement",
-    Group.GATEWAY: "Gateway",
-}
-ORDERS: Final = {"count": "most often", "last": "latest", "class": "most urgent"}
-_ACTIONS: Final = {True: "deny", False: "allow", None: "any"}
-_TITLES: Final = {True: "Denies", False: "Allowed flows", None: "All flows"}
-_MAX_FIELD: Final = 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is asked: which flows, a line for what, in which order, which page (from one).
-
-    ``texts`` is what stood in the form, for the form to show again; ``now`` is POSIX seconds.
-    """
-
-    where: Filter
-    by: Group
-    order: str
-    page: int
-    now: float
-    texts: Mapping[str, str]
-    problems: tuple[FilterProblem, ...]
-
-    @property
-    def query(self) -> str:
-        """The URL's query for this question; what is the default is left out."""
-        return urlencode(list(self._pairs()))
-
-    def _pairs(self) -> Iterator[tuple[str, str]]:
-        for key, texts in texts_of(self.where, now=self.now):
-            yield from ((key, text) for text in texts if (key, text) not in _IS_DEFAULT)
-        if self.by is not Group.NAME:
-            yield "by", self.by
-        if self.order != "count":
-            yield "order", self.order
-        if self.page > 1:
-            yield "page", str(self.page)
-
-    @property
-    def link(self) -> str:
-        """The page's address with this question."""
-        return f"{PATH}?{self.query}" if self.query else PATH
-
-    @property
-    def title(self) -> str:
-        """What the list is called."""
-        return _TITLES[self.where.is_denied]
-
-    @property
-    def action(self) -> str:
-        """``deny``, ``allow`` or ``any``."""
-        return _ACTIONS[self.where.is_denied]
-
-    @property
-    def says(self) -> str:
-        """The question in words."""
-        return describe(self.where, self.now)
+_NOT_KEYS: Final = frozenset({NO_TARGET, OVERFLOW, NO_RULE, NO_CLASS, NO_REQUIREMENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +76,7 @@ class DeniesView:
 
     question: Question
     lines: tuple[LineView, ...]
+    report: Report
     spans: tuple[Way, ...]
     groups: tuple[Way, ...]
     orders: tuple[Way, ...]
@@ -132,32 +87,74 @@ class DeniesView:
     before: str
     after: str
     csv: str
+    json: str
 
 
-def read_question(query: Mapping[str, Sequence[str]], now: float) -> Question:
-    """The question that a URL asks; what cannot be read is left out and told."""
-    texts = {key: [text[:_MAX_FIELD] for text in query.get(key, ())][:100] for key in KEYS}
-    if not any(text.strip() for key in ("since", "until") for text in texts[key]):
-        texts["since"] = [DEFAULT_SPAN]
-    where, problems = read_filter(texts, now)
-    if where.since is None and where.until is None:  # neither could be read
-        where = replace(where, since=now - 86400)
-    order = _one(query, "order")
-    page = _one(query, "page")
-    is_page = page.isascii() and page.isdigit() and len(page) < 4
-    return Question(
-        where=where,
-        by=next((group for group in GROUPS if group == _one(query, "by")), Group.NAME),
-        order=order if order in ORDERS else "count",
-        page=min(max(int(page), 1), MAX_PAGES) if is_page else 1,
-        now=now,
-        texts={key: ", ".join(found) for key, found in texts.items() if found},
-        problems=problems,
+class DeniesPage:
+    """The list as a page, and the same lines as files."""
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+
+    def routes(self) -> list[web.RouteDef]:
+        """Its paths."""
+        return [
+            web.get(PATH, self.page),
+            web.get(CSV_PATH, self.csv),
+            web.get(JSON_PATH, self.json),
+        ]
+
+    async def page(self, request: web.Request) -> web.Response:
+        """The list with its filters."""
+        question = read_question(query_of(request), time.time())
+        view = await self._frame.data.review(partial(_answer, question), question.where)
+        return await self._frame.page(request, "denies.html", view=view)
+
+    async def csv(self, request: web.Request) -> web.Response:
+        """All lines, for a spreadsheet."""
+        question, found = await self._whole(request)
+        text = await asyncio.to_thread("".join, lines_as_csv(found.lines, question.by))
+        return _file(text, "text/csv", f"{question.action}-by-{question.by}.csv")
+
+    async def json(self, request: web.Request) -> web.Response:
+        """All lines, for a program."""
+        question, found = await self._whole(request)
+        text = await asyncio.to_thread(
+            lambda: json.dumps(report_as_json(found, question.by), indent=1) + "\n"
+        )
+        return _file(text, "application/json", f"{question.action}-by-{question.by}.json")
+
+    async def _whole(self, request: web.Request) -> tuple[Question, Report]:
+        question = read_question(query_of(request), time.time())
+        ask = partial(_report, question, FILE_LINES)
+        return question, await self._frame.data.review(ask, question.where)
+
+
+def _file(text: str, content_type: str, name: str) -> web.Response:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return web.Response(text=text, content_type=content_type, charset="utf-8", headers=headers)
+
+
+def _report(question: Question, limit: int, review: Review) -> Report:
+    return report(
+        review.store,
+        question.where,
+        question.by,
+        limit=limit,
+        classifier=review.classifier,
+        order=question.order,
     )
 
 
-def _one(query: Mapping[str, Sequence[str]], key: str) -> str:
-    return (query.get(key) or ("",))[-1]
+def _answer(question: Question, review: Review) -> DeniesView:
+    by_class: dict[str, int] = {}
+    if question.where.is_denied is not False:
+        everything = replace(question.where, classes=())
+        of_class = report(
+            review.store, everything, Group.CLASS, limit=0, classifier=review.classifier
+        )
+        by_class = {line.key: line.count for line in of_class.lines}
+    return denies_view(question, _report(question, wanted_lines(question), review), by_class)
 
 
 def wanted_lines(question: Question) -> int:
@@ -165,29 +162,32 @@ def wanted_lines(question: Question) -> int:
     return question.page * PAGE_LINES + 1
 
 
-def denies_view(
-    question: Question,
-    lines: Sequence[ReviewLine],
-    by_class: Mapping[Class, int],
-) -> DeniesView:
-    """The page; ``lines`` are ``wanted_lines``, ``by_class`` counts flows without that filter."""
+def denies_view(question: Question, report: Report, by_class: Mapping[str, int]) -> DeniesView:
+    """The page.
+
+    Args:
+        question: what was asked.
+        report: with ``wanted_lines`` lines, if there are so many.
+        by_class: flows of each class, without the question's own choice of classes.
+    """
     start = (question.page - 1) * PAGE_LINES
-    shown = lines[start : start + PAGE_LINES]
+    shown = report.lines[start : start + PAGE_LINES]
     most = max((line.count for line in shown), default=1)
-    has_more = len(lines) > start + PAGE_LINES and question.page < MAX_PAGES
+    has_more = len(report.lines) > start + PAGE_LINES and question.page < MAX_PAGES
     return DeniesView(
         question=question,
+        report=report,
         lines=tuple(
             LineView(line, line_link(question, line), max(1, round(100 * line.count / most)))
             for line in shown
         ),
         spans=tuple(_spans(question)),
         groups=tuple(
-            Way(text, _changed(question, by=group).link, group is question.by)
+            Way(text, changed(question, by=group).link, group is question.by)
             for group, text in GROUPS.items()
         ),
         orders=tuple(
-            Way(text, _changed(question, order=order).link, order == question.order)
+            Way(text, changed(question, order=order).link, order == question.order)
             for order, text in ORDERS.items()
         ),
         classes=tuple(_classes(question, by_class)),
@@ -196,11 +196,8 @@ def denies_view(
         before=replace(question, page=question.page - 1).link if question.page > 1 else "",
         after=replace(question, page=question.page + 1).link if has_more else "",
         csv=f"{CSV_PATH}?{replace(question, page=1).query}",
+        json=f"{JSON_PATH}?{replace(question, page=1).query}",
     )
-
-
-def _changed(question: Question, **changes: object) -> Question:
-    return replace(question, page=1, **changes)  # type: ignore[arg-type]  # checked by their names
 
 
 def _spans(question: Question) -> Iterator[Way]:
@@ -208,11 +205,11 @@ def _spans(question: Question) -> Iterator[Way]:
     for span, text in SPANS.items():
         where, _ = read_filter({"since": [span]}, question.now)
         is_here = said.get("since") == dict(texts_of(where, now=question.now))["since"]
-        changed = replace(question.where, since=where.since, until=None)
-        yield Way(text, _changed(question, where=changed).link, is_here and "until" not in said)
+        other = replace(question.where, since=where.since, until=None)
+        yield Way(text, changed(question, where=other).link, is_here and "until" not in said)
 
 
-def _classes(question: Question, by_class: Mapping[Class, int]) -> Iterator[Way]:
+def _classes(question: Question, by_class: Mapping[str, int]) -> Iterator[Way]:
     """A switch a class: on where the question names it, or names none."""
     chosen = question.where.classes
     for kind in Class:
@@ -220,7 +217,7 @@ def _classes(question: Question, by_class: Mapping[Class, int]) -> Iterator[Way]
         where = replace(question.where, classes=left if kind in chosen else (*chosen, kind))
         count = by_class.get(kind, 0)
         if count or kind in chosen:
-            yield Way(kind, _changed(question, where=where).link, kind in chosen, count)
+            yield Way(kind, changed(question, where=where).link, kind in chosen, count)
 
 
 _FIELDS: Final = {
@@ -242,30 +239,23 @@ def _conditions(question: Question) -> Iterator[Way]:
             for value in getattr(where, name):
                 rest = tuple(one for one in getattr(where, name) if one != value)
                 fewer: dict[str, Any] = {name: rest}
-                without = _changed(question, where=replace(where, **fewer))
+                without = changed(question, where=replace(where, **fewer))
                 text = class_text(value) if key == "class" else str(value)
                 yield Way(f"{key} {text}", without.link)
 
 
 def line_link(question: Question, line: ReviewLine) -> str:
     """Where a line leads to: a name's own page, or the same question narrowed to the line."""
-    if not line.key:
+    if not line.key or line.key in _NOT_KEYS:
         return ""
     if question.by is Group.NAME:
         return name_link(question, line.key)
     if question.by is Group.REQUIREMENT:
         return f"/review/catalog?{urlencode({'requirement': line.key})}"
     key = "from" if question.by is Group.SOURCE else str(question.by)
-    where, problems = read_filter({key: [line.key]}, question.now)
+    text = line.key.rpartition(":")[2] if question.by is Group.PORT else line.key
+    where, problems = read_filter({key: [text]}, question.now)
     if problems:
         return ""
     narrowed = {name: getattr(where, name) for name in _FIELDS[key]}
-    return _changed(question, by=Group.NAME, where=replace(question.where, **narrowed)).link
-
-
-def name_link(question: Question, name: str) -> str:
-    """A name's own page, over the same time."""
-    said = dict(texts_of(question.where, now=question.now))
-    pairs = [("name", name)]
-    pairs += [(key, text) for key in ("since", "until") for text in said.get(key, ())]
-    return f"{NAME_PATH}?{urlencode([pair for pair in pairs if pair not in _IS_DEFAULT])}"
+    return changed(question, by=Group.NAME, where=replace(question.where, **narrowed)).link
