@@ -15,7 +15,7 @@ import zlib
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from sqlalchemy import func, select
 
@@ -174,6 +174,7 @@ def _recorded_since(writer: Writer) -> float:
 @contextmanager
 def _opened(path: str) -> Iterator[Readable]:
     with ExitStack() as stack:
+        file: io.BufferedReader[Any]
         if path == "-":
             file = io.BufferedReader(cast("io.RawIOBase", sys.stdin.buffer), _CHUNK)
             stack.callback(file.detach)  # standard input stays open
