@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
-_MAX_REMEMBERED: Final = 100_000
-"""Sources and hours; a budget that is forgotten begins anew."""
-_Key = TypeVar("_Key")
+MAX_REMEMBERED: Final = 100_000
+"""Sources and hours of which is known what they used."""
+
+_Key = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,39 +38,68 @@ class Budget:
     """What the sources of one gateway have used up, by the hour; bounded itself.
 
     ``source`` and ``hour`` are as in the records: their own clock, so that an import is treated as
-    the day it tells of.
+    the day it tells of. What was used since ``keep`` is given back by ``undo``.
     """
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._subjects: OrderedDict[tuple[str, int], int] = OrderedDict()
-        self._records: OrderedDict[tuple[str, int], int] = OrderedDict()
-        self._hours: OrderedDict[int, int] = OrderedDict()
-        self._overflows: OrderedDict[int, int] = OrderedDict()
+        self._subjects = _Used(bounds.subjects_per_source_hour)
+        self._hours = _Used(bounds.subjects_per_hour)
+        self._overflows = _Used(bounds.subjects_per_hour)
+        self._records = _Used(bounds.records_per_source_hour)
 
     def takes_subject(self, source: str, hour: int) -> bool:
         """Whether one more new subject is within the budget; then it is used."""
-        bounds = self._bounds
-        if self._hours.get(hour, 0) >= bounds.subjects_per_hour:
+        if self._hours.is_full((hour,)):
             return False
-        if not _use(self._subjects, (source, hour), bounds.subjects_per_source_hour):
-            return False
-        return _use(self._hours, hour, bounds.subjects_per_hour)
+        return self._subjects.takes((source, hour)) and self._hours.takes((hour,))
 
     def takes_overflow(self, hour: int) -> bool:
-        """Whether one more source may have an overflow subject of its own."""
-        return _use(self._overflows, hour, self._bounds.subjects_per_hour)
+        """Whether one more source may have an overflow subject of its own; then it is used."""
+        return self._overflows.takes((hour,))
 
     def takes_record(self, source: str, hour: int) -> bool:
         """Whether one more raw record is within the budget; then it is used."""
-        return _use(self._records, (source, hour), self._bounds.records_per_source_hour)
+        return self._records.takes((source, hour))
+
+    def keep(self) -> None:
+        """A batch was stored."""
+        for used in (self._subjects, self._hours, self._overflows, self._records):
+            used.keep()
+
+    def undo(self) -> None:
+        """A batch was not stored."""
+        for used in (self._subjects, self._hours, self._overflows, self._records):
+            used.undo()
 
 
-def _use(used: OrderedDict[_Key, int], key: _Key, most: int) -> bool:
-    count = used.get(key, 0)
-    if count >= most:
-        return False
-    used[key] = count + 1
-    if not count and len(used) > _MAX_REMEMBERED:
-        used.popitem(last=False)
-    return True
+class _Used:
+    """Counts up to a limit, by key; of very many keys the oldest begin anew."""
+
+    __slots__ = ("_counts", "_limit", "_taken")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._counts: dict[_Key, int] = {}
+        self._taken: dict[_Key, int] = {}
+
+    def is_full(self, key: _Key) -> bool:
+        return self._counts.get(key, 0) + self._taken.get(key, 0) >= self._limit
+
+    def takes(self, key: _Key) -> bool:
+        taken = self._taken.get(key, 0)
+        if self._counts.get(key, 0) + taken >= self._limit:
+            return False
+        self._taken[key] = taken + 1
+        return True
+
+    def keep(self) -> None:
+        counts = self._counts
+        for key, taken in self._taken.items():
+            counts[key] = counts.get(key, 0) + taken
+        self._taken.clear()
+        while len(counts) > MAX_REMEMBERED:
+            del counts[next(iter(counts))]
+
+    def undo(self) -> None:
+        self._taken.clear()

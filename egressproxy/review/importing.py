@@ -73,7 +73,7 @@ def import_file(writer: Writer, path: str, *, now: float) -> Imported:
     """
     try:
         with _opened(path) as file:
-            return _Import(writer, now).run(file)
+            return _Import(writer, file, now).run()
     except OSError as error:
         raise StoreError(
             f"{path} cannot be read: {error.strerror or error}", hint="", code="missing"
@@ -87,71 +87,74 @@ class Readable(Protocol):
         """A line with its end, or as much of it as ``size`` allows."""
         ...
 
+    def read(self, size: int, /) -> bytes:
+        """At most ``size`` octets; none at the end."""
+        ...
+
 
 class _Import:
     """One file on its way."""
 
-    def __init__(self, writer: Writer, now: float) -> None:
+    def __init__(self, writer: Writer, file: Readable, now: float) -> None:
         self._writer = writer
+        self._lines = _Lines(file)
         self._now = now
         self._oldest = now - writer.bounds.max_age_days * schema.DAY_S
         self._before = _recorded_since(writer)
         self._done = Imported()
         self._batch: list[FlowRecord] = []
         self._head = b""
-        self._skip_to = 0
+        self._known = 0
         self._since_prune = 0
 
-    def run(self, file: Readable) -> Imported:
-        offset = 0
+    def run(self) -> Imported:
         try:
-            for number, end, line in _lines(file):
-                offset = end
-                self._take(number, end, line)
+            while line := self._lines.next():
+                self._take(line)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             self._done.problem = f"damaged or not complete: {error}"
-        self._write(offset)
-        self._writer.prune(self._now)
+        self._write()
+        if self._done.read:
+            self._writer.prune(self._now)
         return self._done
 
-    def _take(self, number: int, end: int, line: bytes) -> None:
-        if end <= self._skip_to:
-            return
+    def _take(self, line: bytes) -> None:
         record = read_line(line)
         if record is None or record.time > self._now + FUTURE_S:
-            self._bad(number, line)
+            self._bad(line)
             return
-        if not self._head:
-            self._begin(line)
-            if end <= self._skip_to:
-                return
+        if not self._head and self._is_known(line):
+            return
         if record.time < self._oldest or record.time >= self._before:
             self._done.skipped += 1
             return
         self._batch.append(record)
         if len(self._batch) >= BATCH_RECORDS:
-            self._write(end)
+            self._write()
 
-    def _begin(self, line: bytes) -> None:
-        """The first record says which file this is."""
+    def _is_known(self, line: bytes) -> bool:
+        """Whether a file that begins with this record was read before; then go on after that."""
         self._head = hashlib.blake2b(line.rstrip(b"\n"), digest_size=16).digest()
         known = schema.imported.c
         asked = select(known.offset).where(known.head == self._head)
         with self._writer.store.connect() as connection:
-            self._skip_to = connection.execute(asked).scalar() or 0
-        if self._skip_to:
-            self._done.known_bytes = self._skip_to
-            self._done.bad, self._done.bad_lines = 0, ()  # reported then
+            self._known = connection.execute(asked).scalar() or 0
+        if not self._known:
+            return False
+        self._done = Imported(known_bytes=self._known)  # bad lines before it were told then
+        self._lines.skip_to(self._known)
+        return True
 
-    def _bad(self, number: int, line: bytes) -> None:
+    def _bad(self, line: bytes) -> None:
         if not line.strip():
             return
         self._done.bad += 1
         if len(self._done.bad_lines) < MAX_BAD_SHOWN:
-            self._done.bad_lines += (number,)
+            self._done.bad_lines += (self._lines.number,)
 
-    def _write(self, offset: int) -> None:
-        if not self._head or offset <= self._skip_to:
+    def _write(self) -> None:
+        offset = self._lines.offset
+        if not self._head or offset <= self._known:
             return
         self._writer.add(self._batch, progress=Progress(self._head, offset, self._now))
         self._done.read += len(self._batch)
@@ -160,6 +163,41 @@ class _Import:
         if self._since_prune >= PRUNE_RECORDS:
             self._writer.prune(self._now)
             self._since_prune = 0
+
+
+class _Lines:
+    """The lines of a file; ``number`` and ``offset`` are of the last one and its end."""
+
+    def __init__(self, file: Readable) -> None:
+        self._file = file
+        self.number = 0
+        self.offset = 0
+
+    def next(self) -> bytes:
+        """The next line, of one that is too long only its beginning; empty is the end.
+
+        A last line without its end is one that is being written: it is given only if it is whole.
+        """
+        line = self._file.readline(MAX_LINE_BYTES + 1)
+        length = len(line)
+        if line and not line.endswith(b"\n"):
+            rest = b""
+            while not rest.endswith(b"\n") and (rest := self._file.readline(_CHUNK)):
+                length += len(rest)
+            if not rest and read_line(line) is None:
+                return b""
+        self.number += bool(line)
+        self.offset += length
+        return line
+
+    def skip_to(self, offset: int) -> None:
+        """Go on at an offset, or at the end of a file that is shorter."""
+        while self.offset < offset:
+            chunk = self._file.read(min(_CHUNK, offset - self.offset))
+            if not chunk:
+                break
+            self.number += chunk.count(b"\n")
+            self.offset += len(chunk)
 
 
 def _recorded_since(writer: Writer) -> float:
@@ -184,22 +222,3 @@ def _opened(path: str) -> Iterator[Readable]:
             yield stack.enter_context(gzip.GzipFile(fileobj=file))
         else:
             yield file
-
-
-def _lines(file: Readable) -> Iterator[tuple[int, int, bytes]]:
-    """Number, end and text of each line; of one that is too long only its beginning.
-
-    A last line without its end is one that is being written: it is given only if it is whole.
-    """
-    offset = 0
-    number = 0
-    while line := file.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        offset += len(line)
-        if not line.endswith(b"\n"):
-            rest = b""
-            while not rest.endswith(b"\n") and (rest := file.readline(_CHUNK)):
-                offset += len(rest)
-            if not rest and read_line(line) is None:
-                return
-        yield number, offset, line

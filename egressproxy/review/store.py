@@ -27,7 +27,8 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
 from egressproxy.errors import StoreError
@@ -127,8 +128,10 @@ class Store:
             yield
         except DBAPIError as error:
             raise fault_of(error, self.place) from error
-        except SQLAlchemyError as error:  # no connection of the pool came free in time
-            raise StoreError(f"{self.place}: {type(error).__name__}", code="busy") from error
+        except PoolTimeoutError as error:
+            raise StoreError(
+                f"review store {self.place}: too many questions at once", code="busy"
+            ) from error
 
 
 def open_store(place: str, *, is_reader: bool = False) -> Store:

@@ -84,6 +84,7 @@ class Writer:
         Raises:
             StoreError: nothing was stored; the same batch may be given again.
         """
+        self._budget.undo()  # what a batch before used that was not stored
         with self.store.begin() as connection:
             subjects = self._subjects.resolve(connection, records, self._budget)
             batch = Batch(self._budget)
@@ -96,6 +97,7 @@ class Writer:
             new_names = self._names.note(connection, batch.names)
             if progress is not None:
                 self._note_progress(connection, progress)
+        self._budget.keep()
         self._subjects.keep()
         self._names.keep()
         return Added(len(batch.rows), batch.overflowed, new_names)
