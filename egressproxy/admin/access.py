@@ -2,10 +2,13 @@
 
 - A listener on loopback answers only requests whose Host is this machine. A page in a browser on
   the machine can have its own name resolve to 127.0.0.1 (DNS rebinding), but not send another Host.
-- With a token, every page but the health pages wants ``Authorization: Bearer TOKEN``, compared in
-  constant time.
-- A request that changes something wants the header ``X-Egressproxy`` (or the token), which a
-  browser sends to another origin only after a preflight that is never granted (CSRF).
+- With tokens, every page but the health pages and the login wants one: ``Authorization: Bearer
+  TOKEN``, or the cookie of a session that began with one. Tokens are compared in constant time.
+  The read token reads; the token also changes. Without tokens whoever reaches us may do both.
+- A program that changes something sends the header ``X-Egressproxy`` (or a token), which a browser
+  sends to another origin only after a preflight that is never granted; a form of ours carries the
+  token of its cookie (CSRF).
+- Browser pages are held to a rate, as are wrong tokens.
 """
 
 from __future__ import annotations
@@ -14,21 +17,38 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode, urlsplit
 
 from aiohttp import web
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+from egressproxy.admin.rates import (
+    LOGIN_OF_ALL,
+    LOGIN_OF_ONE,
+    PAGES_OF_ALL,
+    PAGES_OF_ONE,
+    Rates,
+)
+from egressproxy.admin.sessions import Right, Sessions, new_id
+from egressproxy.admin.static_files import PREFIX as STATIC
 
+if TYPE_CHECKING:
     from egressproxy.admin.options import AdminOptions
 
 CHANGE_HEADER: Final = "X-Egressproxy"
+FORM_FIELD: Final = "form_token"
+LOGIN: Final = "/login"
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 SECURITY_HEADERS: Final = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "Server": "egressproxy",
@@ -36,55 +56,158 @@ SECURITY_HEADERS: Final = {
 }
 
 
-def guarded(options: AdminOptions) -> Callable[..., Awaitable[web.StreamResponse]]:
-    """The middleware that holds every request to the rules of this module."""
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who asks. ``cookie`` is what forms are bound to; ``is_new`` says that it must be set."""
 
-    @web.middleware
-    async def guard(
-        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        response: web.StreamResponse | None = refusal(request, options)
-        if response is None:
-            try:
-                response = await handler(request)
-            except web.HTTPException as error:
-                response = answer({"error": error.reason}, status=error.status)
-                if "Allow" in error.headers:
-                    response.headers["Allow"] = error.headers["Allow"]
-        response.headers.update(SECURITY_HEADERS)
-        return response
+    right: Right
+    cookie: str
+    is_new: bool
+    has_session: bool
 
-    return guard
+    @property
+    def may_change(self) -> bool:
+        """Whether buttons that change something are shown, and obeyed."""
+        return self.right >= Right.CHANGE
 
 
-def refusal(request: web.Request, options: AdminOptions) -> web.Response | None:
-    """Why a request is not answered, or ``None`` where it is."""
-    # Not request.host, which asks the system's resolver, and waits, where there is no Host; that is
-    # HTTP/1.0 (aiohttp refuses it in 1.1), which no browser speaks.
-    host = request.headers.get("Host")
-    if options.checks_host and host is not None and not is_this_machine(host):
-        return answer(
-            {"error": "the Host header does not name this machine", "hint": "ask 127.0.0.1"},
-            status=421,
+VISITOR: Final = web.RequestKey("visitor", Visitor)
+NOBODY: Final = Visitor(Right.NONE, "", is_new=True, has_session=False)
+
+
+class RefusedError(Exception):
+    """A request that is not answered: why, and what to do; shown as JSON or as a page."""
+
+    def __init__(
+        self, status: int, message: str, hint: str = "", headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.hint = hint
+        self.headers = headers or {}
+
+
+class Access:
+    """Judges requests; one for each listener.
+
+    ``logins`` counts wrong tokens, at the login page and in headers.
+    """
+
+    def __init__(self, options: AdminOptions, cookie: str = "egressproxy") -> None:
+        self.options = options
+        self.cookie = cookie
+        self.sessions = Sessions()
+        self.logins = Rates(LOGIN_OF_ONE, LOGIN_OF_ALL)
+        self._pages = Rates(PAGES_OF_ONE, PAGES_OF_ALL)
+
+    def admit(self, request: web.Request) -> None:
+        """Let a request pass; ``request[VISITOR]`` then says who asks.
+
+        Raises:
+            RefusedError: it is not answered.
+            HTTPSeeOther: a browser has to log in first.
+        """
+        self._check_host(request)
+        visitor = request[VISITOR] = self._visitor(request)
+        if is_browser_path(request.path):
+            self._check_pace(request)
+        if _is_open(request.path):
+            if request.method not in SAFE_METHODS and not is_browser_path(request.path):
+                _check_change(request, visitor)
+            return
+        if visitor.right is Right.NONE:
+            self._ask_for_token(request)
+        if request.method not in SAFE_METHODS:
+            _check_change(request, visitor)
+
+    async def admit_form(self, request: web.Request) -> None:
+        """Let a form of a browser page pass.
+
+        Raises:
+            RefusedError: it is not one that we gave to this visitor.
+        """
+        site = request.headers.get("Sec-Fetch-Site", "same-origin")
+        text = (await request.post()).get(FORM_FIELD, "")
+        cookie = "" if request[VISITOR].is_new else request[VISITOR].cookie
+        is_ours = isinstance(text, str) and self.sessions.is_form_token(text, cookie)
+        if site != "same-origin" or not is_ours:
+            raise RefusedError(
+                403,
+                "this form is not from here, or too old",
+                hint="go back, load the page again, and try once more; cookies must be allowed",
+            )
+
+    def right_of(self, token: str) -> Right:
+        """What a token gives."""
+        options = self.options
+        found = Right.NONE
+        if options.read_token and _same(token, options.read_token):
+            found = Right.READ
+        if options.token and _same(token, options.token):
+            found = Right.CHANGE
+        return found
+
+    def keep_cookie(self, request: web.Request, response: web.Response, value: str) -> None:
+        """Give the visitor a cookie, for as long as the browser is open."""
+        response.set_cookie(
+            self.cookie,
+            value,
+            path="/",
+            httponly=True,
+            samesite="Strict",
+            # Believed of whoever says so: it makes the cookie of its own sender stricter.
+            secure=request.secure or request.headers.get("X-Forwarded-Proto") == "https",
         )
-    has_token = bool(options.token) and _same(_bearer(request), options.token)
-    if options.token and not has_token and request.path not in OPEN_PATHS:
-        response = answer({"error": "a token is wanted"}, status=401)
-        response.headers["WWW-Authenticate"] = "Bearer"
-        return response
-    if (
-        request.method not in SAFE_METHODS
-        and not has_token
-        and CHANGE_HEADER not in request.headers
-    ):
-        return answer(
-            {
-                "error": f"the header {CHANGE_HEADER} is wanted",
-                "hint": f"curl -X {request.method} -H '{CHANGE_HEADER}: yes' …{request.path}",
-            },
-            status=403,
-        )
-    return None
+
+    def _check_host(self, request: web.Request) -> None:
+        # Not request.host, which asks the system's resolver, and waits, where there is no Host;
+        # that is HTTP/1.0 (aiohttp refuses it in 1.1), which no browser speaks.
+        host = request.headers.get("Host")
+        if self.options.checks_host and host is not None and not is_this_machine(host):
+            raise RefusedError(
+                421, "the Host header does not name this machine", hint="ask 127.0.0.1"
+            )
+
+    def _visitor(self, request: web.Request) -> Visitor:
+        id_ = request.cookies.get(self.cookie, "")
+        session = self.sessions.find(id_)
+        cookie = id_ or new_id()
+        if token := bearer(request):
+            right = self.right_of(token)
+            if right is Right.NONE and self.options.has_tokens:
+                self.logins.spend(address_of(request))
+        else:
+            right = session.right if session else Right.NONE
+        if not self.options.has_tokens:
+            right = Right.CHANGE
+        return Visitor(right, cookie, is_new=not id_, has_session=session is not None)
+
+    def _check_pace(self, request: web.Request) -> None:
+        address = address_of(request)
+        if request.path.startswith(STATIC):
+            return
+        if wait_s := self._pages.wait_s(address):
+            raise too_often("pages", wait_s)
+        self._pages.spend(address)
+
+    def _ask_for_token(self, request: web.Request) -> None:
+        if wants_page(request) and request.method in SAFE_METHODS and not bearer(request):
+            raise web.HTTPSeeOther(f"{LOGIN}?{_next(request)}" if _next(request) else LOGIN)
+        wait_s = self.logins.wait_s(address_of(request)) if bearer(request) else 0.0
+        if wait_s:
+            raise too_often("wrong tokens", wait_s)
+        raise RefusedError(401, "a token is wanted", headers={"WWW-Authenticate": "Bearer"})
+
+
+def is_browser_path(path: str) -> bool:
+    """Whether a person asks for it in a browser: its errors are pages, its changes are forms."""
+    return path in ("/", LOGIN, "/logout", "/review") or path.startswith(("/review/", STATIC))
+
+
+def wants_page(request: web.Request) -> bool:
+    """Whether an error is to be a page: of a browser path, or where a browser says so."""
+    return is_browser_path(request.path) or "text/html" in request.headers.get("Accept", "")
 
 
 def is_this_machine(host: str) -> bool:
@@ -100,6 +223,22 @@ def is_this_machine(host: str) -> bool:
         return False
 
 
+def address_of(request: web.Request) -> str:
+    """Whom a rate is counted for; over a unix socket all are one."""
+    return request.remote or "unix"
+
+
+def too_often(what: str, wait_s: float) -> RefusedError:
+    """The refusal of somebody who is too fast."""
+    seconds = max(1, math.ceil(wait_s))
+    return RefusedError(
+        429,
+        f"too many {what}",
+        hint=f"try again in {seconds} s",
+        headers={"Retry-After": str(seconds)},
+    )
+
+
 def answer(body: dict[str, object], *, status: int = 200) -> web.Response:
     """A JSON answer."""
     return web.json_response(
@@ -107,9 +246,46 @@ def answer(body: dict[str, object], *, status: int = 200) -> web.Response:
     )
 
 
-def _bearer(request: web.Request) -> str:
+def bearer(request: web.Request) -> str:
+    """The token of the Authorization header, or nothing (RFC 6750 section 2.1)."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def local_path(text: str) -> str:
+    """Where to go after the login: a path of ours, else the start."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return "/review"
+    is_ours = not parts.scheme and not parts.netloc and text.isprintable() and "\\" not in text
+    is_path = text.startswith("/") and not text.startswith("//")
+    return text if is_ours and is_path and parts.path != LOGIN else "/review"
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path == LOGIN or path.startswith(STATIC)
+
+
+def _next(request: web.Request) -> str:
+    return "" if request.path == "/" else urlencode({"next": request.path_qs})
+
+
+def _check_change(request: web.Request, visitor: Visitor) -> None:
+    """A change wants the right, and a sign that no page of another origin can give."""
+    if visitor.right < Right.CHANGE and request.path != "/logout":
+        raise RefusedError(
+            403,
+            "this token reads and changes nothing",
+            hint="the token of --admin-token-file may",
+        )
+    if is_browser_path(request.path) or bearer(request) or CHANGE_HEADER in request.headers:
+        return
+    raise RefusedError(
+        403,
+        f"the header {CHANGE_HEADER} is wanted",
+        hint=f"curl -X {request.method} -H '{CHANGE_HEADER}: yes' …{request.path}",
+    )
 
 
 def _same(given: str, token: str) -> bool:

@@ -19,11 +19,18 @@ _ALPHABET: Final = frozenset(string.ascii_letters + string.digits + "-._~+/=")
 class AdminOptions:
     """The admin listener: a TCP endpoint, or the path of a unix socket (mode 0600).
 
-    ``token`` is the bearer token that every page but the health pages wants; empty for none.
+    ``token`` is the bearer token that every page but the health pages wants, ``read_token`` one
+    that changes nothing; empty for none.
     """
 
     place: Endpoint | Path
     token: str = ""
+    read_token: str = ""
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether a token is wanted at all; with a read token alone nobody changes anything."""
+        return bool(self.token or self.read_token)
 
     @property
     def checks_host(self) -> bool:
@@ -34,23 +41,28 @@ class AdminOptions:
         return f"unix:{self.place}" if isinstance(self.place, Path) else f"http://{self.place}"
 
 
-def admin_options(place: str, token: str) -> AdminOptions | None:
+def admin_options(place: str, token: str, read_token: str = "") -> AdminOptions | None:
     """Read ``--admin``: ADDR:PORT, ``unix:PATH`` or ``none``.
 
     Raises:
-        ServiceError: not such a place, or a public address without a token.
+        ServiceError: not such a place, a public address without a token, or one token for both.
     """
     if place == "none":
         return None
+    if token and token == read_token:
+        raise ServiceError(
+            "the token that reads is the one that may change everything",
+            hint="another token in the file of --admin-read-token-file",
+        )
     if place.startswith("unix:"):
-        return AdminOptions(Path(place.removeprefix("unix:")), token)
+        return AdminOptions(Path(place.removeprefix("unix:")), token, read_token)
     endpoint = parse_endpoint(place)
-    if not endpoint.is_loopback and not token:
+    if not endpoint.is_loopback and not token and not read_token:
         raise ServiceError(
             f"the admin listener on {endpoint} can be reached from outside without a token",
             hint="add --admin-token-file FILE, or listen on 127.0.0.1",
         )
-    return AdminOptions(endpoint, token)
+    return AdminOptions(endpoint, token, read_token)
 
 
 def read_token(path: Path) -> str:

@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from egressproxy.admin.access import guarded
+from egressproxy.admin.access import Access
+from egressproxy.admin.browser import browser_routes
+from egressproxy.admin.frame import Frame
+from egressproxy.admin.guard import guarded
 from egressproxy.admin.pages import Pages
 from egressproxy.admin.registry import make_registry
+from egressproxy.admin.review_data import ReviewData
 from egressproxy.errors import ServiceError
 from egressproxy.service.journal import journal
 
@@ -39,14 +43,20 @@ SHUTDOWN_TIMEOUT_S: Final = 2.0
 
 
 @asynccontextmanager
-async def serve_admin(supervisor: Supervisor, options: AdminOptions) -> AsyncIterator[None]:
-    """Listen until the block ends.
+async def serve_admin(supervisor: Supervisor, options: AdminOptions) -> AsyncIterator[str]:
+    """Listen until the block ends; gives where, as people write it.
 
     Raises:
         ServiceError: the place cannot be had.
     """
-    application = web.Application(middlewares=[guarded(options)], client_max_size=MAX_BODY_BYTES)
+    access = Access(options)
+    data = ReviewData(supervisor)
+    frame = Frame(supervisor, access, data)
+    application = web.Application(
+        middlewares=[guarded(access, frame)], client_max_size=MAX_BODY_BYTES
+    )
     application.add_routes(Pages(supervisor, make_registry(supervisor)).routes())
+    application.add_routes(browser_routes(frame))
     runner = web.AppRunner(
         application,
         access_log=None,
@@ -64,14 +74,16 @@ async def serve_admin(supervisor: Supervisor, options: AdminOptions) -> AsyncIte
             _bounded(runner.server), sock=sock, backlog=ACCEPT_BATCH
         )
         sock.listen(BACKLOG)  # the kernel's queue; asyncio has one number for both
-        journal().info("admin listens", at=_place(options, sock))
+        place = _place(options, sock)
+        journal().info("admin listens", at=place)
         try:
-            yield
+            yield place
         finally:
             server.close()
             await runner.cleanup()
     finally:
         sock.close()
+        data.close()
         if isinstance(options.place, Path):
             options.place.unlink(missing_ok=True)
 

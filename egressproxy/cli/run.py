@@ -75,6 +75,7 @@ OPTIONS: Final = (
         f"Listen for health, metrics, policy and reload.  [default: {DEFAULT_ADMIN}]",
     ),
     _Option("admin_token_file", "FILE", "A bearer token for admin; needed off loopback."),
+    _Option("admin_read_token_file", "FILE", "A token for admin that reads and changes nothing."),
     _Option("log", "FILE|-", "Where flow records go.  [default: -, stdout]"),
     _Option("log_allows", "none|all|1/N", "Which allowed flows to record.  [default: all]"),
     _Option(
@@ -170,10 +171,13 @@ def read_sources(
 def read_options(sources: Sources, problems: Problems) -> tuple[RunOptions, AdminOptions | None]:
     """The order; of what is wrong, which is noted, the default."""
     reader = _Reader(sources, problems)
-    token = reader.one(
-        "admin_token_file", "", lambda text: read_token(Path(text)) if text else "", ""
+    token, read_only = (
+        reader.one(name, "", lambda text: read_token(Path(text)) if text else "", "")
+        for name in ("admin_token_file", "admin_read_token_file")
     )
-    admin = reader.one("admin", DEFAULT_ADMIN, lambda text: admin_options(text, token), None)
+    admin = reader.one(
+        "admin", DEFAULT_ADMIN, lambda text: admin_options(text, token, read_only), None
+    )
     options = RunOptions(
         policy=Path(reader.text("policy")),
         listeners=_listeners(reader),

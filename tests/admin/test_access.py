@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from egressproxy.admin.access import is_this_machine, refusal
+from egressproxy.admin.access import Access, RefusedError, is_this_machine
 from egressproxy.admin.options import AdminOptions
 from egressproxy.service.options import Endpoint
 
@@ -20,8 +20,11 @@ UNIX = AdminOptions(Path("/run/egressproxy.sock"))
 
 def status(options: AdminOptions, method: str, path: str, **headers: str) -> int:
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    response = refusal(make_mocked_request(method, path, headers=given), options)
-    return 200 if response is None else response.status
+    try:
+        Access(options).admit(make_mocked_request(method, path, headers=given))
+    except RefusedError as refused:
+        return refused.status
+    return 200
 
 
 @pytest.mark.parametrize(

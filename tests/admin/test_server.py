@@ -6,7 +6,7 @@ import asyncio
 import socket
 import stat
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,11 +16,10 @@ import pytest
 from egressproxy.admin.options import AdminOptions
 from egressproxy.admin.server import ACCEPT_BATCH, MAX_CONNECTIONS, serve_admin
 from egressproxy.errors import Problem, ServiceError
-from egressproxy.observe.counters import Counters
-from egressproxy.service.generation import load_generation
-from egressproxy.service.options import Endpoint, RunOptions
+from egressproxy.service.options import Endpoint
 from egressproxy.service.report import Outcome, ReloadReport, Trigger
 from egressproxy.service.supervisor import Phase
+from tests.admin.double import FakeSupervisor, serving_supervisor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -41,49 +40,12 @@ rules:
 """
 
 
-@dataclass
-class FakeCrew:
-    current: Any
-    slots: tuple[Any, ...] = ()
-
-
-@dataclass
-class FakeSupervisor:
-    """What the pages look at."""
-
-    counters: Counters
-    options: RunOptions
-    crew: FakeCrew | None = None
-    phase: Phase = Phase.STARTING
-    is_ready: bool = False
-    last_reload: ReloadReport | None = None
-    firewall: Any = None
-    answers: list[ReloadReport | ServiceError] = field(default_factory=list)
-
-    async def reload(self, trigger: Trigger) -> ReloadReport:
-        assert trigger is Trigger.ADMIN
-        answer = self.answers.pop(0)
-        if isinstance(answer, ServiceError):
-            raise answer
-        return answer
-
-
 @pytest.fixture
 def supervisor(tmp_path: Path) -> Iterator[FakeSupervisor]:
-    path = tmp_path / "policy.yaml"
-    path.write_text(POLICY)
     (tmp_path / "names.txt").write_text("a.test\nb.test\n")
-    generation = load_generation(path, 1, allow_outside=False)
-    counters = Counters.create(2)
-    yield FakeSupervisor(
-        counters,
-        RunOptions(policy=path, listeners=(), workers=2),
-        FakeCrew(generation),
-        Phase.SERVING,
-        is_ready=True,
-    )
-    counters.close()
-    generation.close()
+    with serving_supervisor(tmp_path, POLICY) as serving:
+        serving.last_reload = None
+        yield serving
 
 
 @dataclass

@@ -1,0 +1,44 @@
+"""The pages for people, all of them: routes of the modules that make them.
+
+====== =================== ========================================================================
+method path                page
+====== =================== ========================================================================
+GET    /                   goes to ``/review``
+GET    /review             overview: denies over time, classes, commonest names and sources
+GET    /review/reloads     every reload: when, why, what changed, every problem
+POST   /review/reloads     reloads now; wants the right to change, and the form's token
+GET    /login              asks for a token, where one is wanted
+POST   /login              begins a session
+POST   /logout             ends it
+GET    /static/{name}      style sheet, script, icon
+====== =================== ========================================================================
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from egressproxy.admin.login import Login
+from egressproxy.admin.overview import Overview
+from egressproxy.admin.reloads import Reloads
+from egressproxy.admin.static_files import PREFIX, static_file
+
+if TYPE_CHECKING:
+    from egressproxy.admin.frame import Frame
+
+
+def browser_routes(frame: Frame) -> list[web.RouteDef]:
+    """Every page for people with its path; a new page's module is added here."""
+    return [
+        web.get("/", _start),
+        web.get(f"{PREFIX}{{name}}", static_file),
+        *Login(frame).routes(),
+        *Overview(frame).routes(),
+        *Reloads(frame).routes(),
+    ]
+
+
+async def _start(_: web.Request) -> web.Response:
+    raise web.HTTPSeeOther("/review")
