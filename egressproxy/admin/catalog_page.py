@@ -6,8 +6,11 @@ The policy in force says which requirements and rows are in use.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
 
 from egressproxy.catalog import CLOUDS, PARAMETERS, load_catalog, parameters_of
 from egressproxy.catalog.lines import Line
@@ -16,6 +19,7 @@ from egressproxy.catalog.templates import expression, placeholders
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from egressproxy.admin.frame import Frame
     from egressproxy.catalog import Requirement, Row
     from egressproxy.policy.rules import Policy
 
@@ -75,6 +79,25 @@ class CatalogView:
     items: tuple[Item, ...]
     chosen: Chosen | None
     unknown: str
+
+
+class CatalogPage:
+    """The handler of the page."""
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+
+    def routes(self) -> list[web.RouteDef]:
+        """The page with its path."""
+        return [web.get("/review/catalog", self.page)]
+
+    async def page(self, request: web.Request) -> web.Response:
+        """The list, a search of it, or one requirement."""
+        crew = self._frame.supervisor.crew
+        policy = crew.current.policy if crew else None
+        view = await asyncio.to_thread(catalog_view, request.query, policy)
+        status = 404 if view.unknown else 200
+        return await self._frame.page(request, "catalog.html", status=status, view=view)
 
 
 def catalog_view(query: Mapping[str, str], policy: Policy | None) -> CatalogView:

@@ -21,13 +21,15 @@ from egressproxy.admin.question import (
     ORDERS,
     PATH,
     Question,
+    Way,
     changed,
     name_link,
     query_of,
     read_question,
+    span_ways,
 )
 from egressproxy.policy.verdict import Reason
-from egressproxy.review.ask import class_text, read_filter, texts_of
+from egressproxy.review.ask import class_text, read_filter
 from egressproxy.review.formats import lines_as_csv, report_as_json
 from egressproxy.review.model import Class, Group
 from egressproxy.review.queries import NO_RULE, NO_TARGET, OVERFLOW
@@ -46,18 +48,7 @@ JSON_PATH: Final = "/review/denies.json"
 PAGE_LINES: Final = 50
 FILE_LINES: Final = 10_000
 """Lines of a file at most."""
-SPANS: Final = {"1h": "1 hour", "24h": "24 hours", "7d": "7 days", "30d": "30 days"}
 _NOT_KEYS: Final = frozenset({NO_TARGET, OVERFLOW, NO_RULE, NO_CLASS, NO_REQUIREMENT})
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """A link to another question; ``is_here`` is whether it is the one asked."""
-
-    text: str
-    link: str
-    is_here: bool = False
-    count: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +172,7 @@ def denies_view(question: Question, report: Report, by_class: Mapping[str, int])
             LineView(line, line_link(question, line), max(1, round(100 * line.count / most)))
             for line in shown
         ),
-        spans=tuple(_spans(question)),
+        spans=tuple(span_ways(question, lambda other: other.link)),
         groups=tuple(
             Way(text, changed(question, by=group).link, group is question.by)
             for group, text in GROUPS.items()
@@ -198,15 +189,6 @@ def denies_view(question: Question, report: Report, by_class: Mapping[str, int])
         csv=f"{CSV_PATH}?{replace(question, page=1).query}",
         json=f"{JSON_PATH}?{replace(question, page=1).query}",
     )
-
-
-def _spans(question: Question) -> Iterator[Way]:
-    said = dict(texts_of(question.where, now=question.now))
-    for span, text in SPANS.items():
-        where, _ = read_filter({"since": [span]}, question.now)
-        is_here = said.get("since") == dict(texts_of(where, now=question.now))["since"]
-        other = replace(question.where, since=where.since, until=None)
-        yield Way(text, changed(question, where=other).link, is_here and "until" not in said)
 
 
 def _classes(question: Question, by_class: Mapping[str, int]) -> Iterator[Way]:

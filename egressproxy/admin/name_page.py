@@ -1,210 +1,183 @@
-"""What one name's page shows: who asked for it, how it is judged now and why, what to do about it.
+"""``/review/name``: who asked for one name, when, how it is judged now and why, what would help.
 
-A name is whatever a client gave for one, or an address where it gave none. It is judged anew under
-the policy in force, once for each way in which it was asked for (protocol, port, kind of client),
-so the page says at once whether a change has helped.
+A name is whatever a client gave for one, or an address where it gave none.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from egressproxy.names import is_ip_literal
-from egressproxy.policy.decide import NAMELESS
-from egressproxy.policy.explain import why
-from egressproxy.policy.lookalike import decoded, foreign_letters
-from egressproxy.policy.verdict import Reason, Verdict
-from egressproxy.ports import Protocol
-from egressproxy.resolve.explained import explained
-from egressproxy.review.judging import BYTES, Unjudged, flow_of, judge
+from aiohttp import web
+
+from egressproxy.admin.judged import Judged, Spelling, judged_ways, spelling, would_be
+from egressproxy.admin.plot import NARROW, WIDE, Plot, plot
+from egressproxy.admin.question import (
+    NAME_PATH,
+    Question,
+    Way,
+    name_link,
+    query_of,
+    read_question,
+    span_ways,
+)
+from egressproxy.errors import InvalidNameError
+from egressproxy.names import DnsName
+from egressproxy.review import queries
+from egressproxy.review.ask import class_text
+from egressproxy.review.model import Class, Group
+from egressproxy.review.report import group, target_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+    from egressproxy.admin.frame import Frame
+    from egressproxy.admin.review_data import Review
     from egressproxy.policy.explain import Explanation
-    from egressproxy.policy.rules import Policy
-    from egressproxy.policy.ruleset import Ruleset
-    from egressproxy.policy.verdict import Flow
-    from egressproxy.review.model import Finding, Subject, SubjectCount
+    from egressproxy.review.classify import Classifier
+    from egressproxy.review.model import (
+        Filter,
+        Finding,
+        ReviewLine,
+        StoredRecord,
+        Subject,
+        SubjectCount,
+    )
 
 MAX_NAME: Final = 256
-MAX_WAYS: Final = 6
-"""Ways of asking that are judged anew; the commonest."""
-_PROTOCOLS: Final = {str(protocol): protocol for protocol in Protocol}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """One way of asking: what became of it then, and what becomes of it now.
-
-    ``verdict`` is that of the policy in force, or why there is none (``None`` before one is
-    loaded); ``explanation`` is ``None`` where records do not hold what it would go by.
-    ``was`` are the (reason, rule) that records have, the commonest first.
-    """
-
-    protocol: str
-    port: int
-    group: str
-    count: int
-    sources: tuple[str, ...]
-    is_denied: bool
-    was: tuple[tuple[str, str], ...]
-    verdict: Verdict | Unjudged | None
-    explanation: Explanation | None
-
-    @property
-    def is_allowed(self) -> bool | None:
-        """Whether it passes now because a rule says so; ``None`` where that cannot be told."""
-        verdict = self.verdict
-        if not isinstance(verdict, Verdict):
-            return None
-        return verdict.is_allow and not verdict.would_deny
-
-    @property
-    def is_changed(self) -> bool:
-        """Whether the policy in force says other than the records do."""
-        return self.is_allowed is self.is_denied
-
-    @property
-    def headline(self) -> str:
-        """Why, in a few words."""
-        verdict = self.verdict
-        match verdict:
-            case None:
-                return "; ".join(why(Reason(reason)) for reason, _ in self.was)
-            case Unjudged():
-                return f"not judged anew: {verdict}"
-            case Verdict(would_deny=True):
-                return f"audit lets it pass; enforcing denies it: {why(verdict.reason)}"
-            case Verdict(is_allow=True):
-                return "a rule allows it" if verdict.rule_id else "audit lets it pass"
-            case _:
-                return why(verdict.reason)
-
-
-@dataclass(frozen=True, slots=True)
-class Spelling:
-    """How a name reads where that is not how it is written."""
-
-    decoded: str
-    letters: tuple[str, ...]
+MAX_SUBJECTS: Final = 5000
+MAX_SOURCES: Final = 20
+MAX_RECORDS: Final = 25
+DEEP: Final = 12
+"""Subjects for which every rule is searched, the commonest."""
+ALLOWED: Final = "allow"
+KINDS: Final = (ALLOWED, *(class_text(kind) for kind in reversed(Class)))
+"""From the bottom of a bar to its top."""
+_BARS: Final = 60
+_STEPS_S: Final = (60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400)
+_URGENCY: Final = {kind: place for place, kind in enumerate(Class)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameView:
-    """The page; ``denied`` and ``allowed`` count flows, times are POSIX seconds or ``None``."""
+    """The page; ``denied`` and ``allowed`` count flows, times are POSIX seconds or ``None``.
+
+    ``would_be`` is set where nobody asked for it: what would become of it.
+    """
 
     name: str
-    is_address: bool
+    question: Question
+    spans: tuple[Way, ...]
     spelling: Spelling | None
     denied: int
     allowed: int
-    sources: int
     first_at: float | None
     last_at: float | None
+    finding: Finding | None
     ways: tuple[Judged, ...]
     more_ways: int
-    finding: Finding | None
+    would_be: Explanation | None
+    sources: tuple[ReviewLine, ...]
+    source_count: int
+    records: tuple[StoredRecord, ...]
+    plots: tuple[Plot, ...]
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The lines of YAML, or of advice, of the commonest way that is denied now."""
+        explanations = [way.explanation for way in self.ways] + [self.would_be]
+        return next((each.needed for each in explanations if each and each.needed), ())
 
 
-def name_view(
-    name: str,
-    counts: Sequence[SubjectCount],
-    finding: Finding | None,
-    in_force: tuple[Policy, Ruleset] | None,
-    now: float,
-) -> NameView:
-    """The page of a name.
+class NamePage:
+    """The handler of the page."""
 
-    Args:
-        name: as the URL gives it, cut to ``MAX_NAME``.
-        counts: of the subjects with that name (or address), the commonest first.
-        finding: of its most urgent denied subject.
-        in_force: the policy in force, for this thread alone; ``None`` before it is loaded.
-        now: POSIX seconds.
-    """
-    ways = _ways(counts)
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+
+    def routes(self) -> list[web.RouteDef]:
+        """The page with its path."""
+        return [web.get(NAME_PATH, self.page)]
+
+    async def page(self, request: web.Request) -> web.Response:
+        """The page of the name in the query, over the span in it."""
+        query = query_of(request)
+        name = normal(query.get("name", [""])[-1])
+        asked = {key: query[key] for key in ("since", "until") if key in query}
+        question = read_question(asked | {"action": ["any"]}, time.time())
+        if not name:
+            raise web.HTTPSeeOther("/review/denies")
+        view = await self._frame.data.review(
+            partial(name_view, name=name, question=question), question.where
+        )
+        return await self._frame.page(request, "name.html", view=view)
+
+
+def normal(text: str) -> str:
+    """A name as records have it: in normal form if it is one."""
+    text = text.strip()[:MAX_NAME]
+    try:
+        return str(DnsName(text))
+    except InvalidNameError:
+        return text
+
+
+def name_view(review: Review, *, name: str, question: Question) -> NameView:
+    """Ask the store for all of the page; blocks, in the judging thread."""
+    where = replace(question.where, names=(name,))
+    counts = [
+        one
+        for one in queries.subjects(review.store, where, limit=MAX_SUBJECTS)
+        if target_of(one.subject) == name  # a star in it may mean others too
+    ]
+    policy, ruleset = review.policy, review.ruleset
+    in_force = (policy, ruleset) if policy is not None and ruleset is not None else None
+    ways, more_ways = judged_ways(counts, in_force, review.now)
+    sources = sorted(group(counts, Group.SOURCE), key=lambda line: -line.count)
     return NameView(
         name=name,
-        is_address=is_ip_literal(name),
+        question=question,
+        spans=tuple(span_ways(question, lambda other: name_link(other, name))),
         spelling=spelling(name),
         denied=sum(one.count for one in counts if one.subject.is_denied),
         allowed=sum(one.count for one in counts if not one.subject.is_denied),
-        sources=len({one.subject.src_ip for one in counts}),
         first_at=min((one.first_at for one in counts), default=None),
         last_at=max((one.last_at for one in counts), default=None),
-        ways=tuple(_judged(way, in_force, now) for way in ways[:MAX_WAYS]),
-        more_ways=max(0, len(ways) - MAX_WAYS),
-        finding=finding,
+        finding=_most_urgent(counts, review.classifier),
+        ways=ways,
+        more_ways=more_ways,
+        would_be=would_be(name, in_force, review.now) if in_force and not counts else None,
+        sources=tuple(sources[:MAX_SOURCES]),
+        source_count=len(sources),
+        records=tuple(
+            one
+            for one in queries.records(review.store, where, limit=MAX_RECORDS)
+            if target_of(one.subject) == name
+        ),
+        plots=_plots(review, where) if counts else (),
     )
 
 
-def spelling(name: str) -> Spelling | None:
-    """The name decoded and its letters outside ASCII, where it has A-labels."""
-    plain = decoded(name)
-    return Spelling(plain, foreign_letters(name)) if plain != name else None
+def _most_urgent(counts: Sequence[SubjectCount], classifier: Classifier) -> Finding | None:
+    denied = [one.subject for one in counts if one.subject.is_denied][:DEEP]
+    found = [classifier.finding(subject, deep=True) for subject in denied]
+    return min(found, key=lambda finding: _URGENCY[finding.kind], default=None)
 
 
-def _ways(counts: Iterable[SubjectCount]) -> list[list[SubjectCount]]:
-    """Subjects by the way they asked, the commonest way first."""
-    ways: dict[tuple[object, ...], list[SubjectCount]] = {}
-    for one in counts:
-        subject = one.subject
-        key = (
-            subject.protocol,
-            subject.dst_port,
-            subject.source_group,
-            subject.is_denied,
-            subject.reason if subject.reason in BYTES | NAMELESS else None,
-        )
-        ways.setdefault(key, []).append(one)
-    return sorted(ways.values(), key=lambda way: -sum(one.count for one in way))
+def _plots(review: Review, where: Filter) -> tuple[Plot, ...]:
+    since = review.now if where.since is None else where.since
+    until = review.now if where.until is None else where.until
+    step_s = next((step for step in _STEPS_S if (until - since) / step <= _BARS), _STEPS_S[-1])
 
+    def part(subject: Subject) -> str:
+        if not subject.is_denied:
+            return ALLOWED
+        return class_text(review.classifier.finding(subject).kind)
 
-def _judged(
-    way: Sequence[SubjectCount], in_force: tuple[Policy, Ruleset] | None, now: float
-) -> Judged:
-    first = way[0].subject
-    was: dict[tuple[str, str], int] = {}
-    for one in way:
-        key = (str(one.subject.reason), one.subject.rule or "")
-        was[key] = was.get(key, 0) + one.count
-    verdict = judge(first, in_force[1], now) if in_force is not None else None
-    return Judged(
-        protocol=first.protocol,
-        port=first.dst_port,
-        group=first.source_group or "",
-        count=sum(one.count for one in way),
-        sources=tuple(dict.fromkeys(one.subject.src_ip for one in way)),
-        is_denied=first.is_denied,
-        was=tuple(sorted(was, key=lambda key: -was[key])),
-        verdict=verdict,
-        explanation=_explanation(first, in_force, verdict, now),
+    points = queries.series(review.store, where, step_s=step_s, part=part)
+    return tuple(
+        plot(points, since=since, until=until, step_s=step_s, kinds=KINDS, width=width)
+        for width in (WIDE, NARROW)
     )
-
-
-def _explanation(
-    subject: Subject,
-    in_force: tuple[Policy, Ruleset] | None,
-    verdict: Verdict | Unjudged | None,
-    now: float,
-) -> Explanation | None:
-    """What ``check`` says, where it judges by the same as the verdict."""
-    flow = asked(subject)
-    if in_force is None or flow is None or not isinstance(verdict, Verdict):
-        return None
-    explanation = explained(*in_force, flow, now)
-    return explanation if explanation.verdict == verdict else None
-
-
-def asked(subject: Subject) -> Flow | None:
-    """The flow that a subject's clients would make now, refused bytes and all.
-
-    ``None`` where its records do not say enough.
-    """
-    protocol = _PROTOCOLS.get(subject.protocol)
-    flow = flow_of(subject, protocol) if protocol is not None else None
-    if flow is None or not (flow.name or flow.connect or flow.dst):
-        return None
-    return flow._replace(fault=subject.reason) if subject.reason in BYTES else flow

@@ -14,7 +14,7 @@ from egressproxy.review.ask import KEYS, describe, read_filter, texts_of
 from egressproxy.review.model import Filter, Group
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from aiohttp import web
 
@@ -37,6 +37,8 @@ GROUPS: Final = {
     Group.GATEWAY: "Gateway",
 }
 ORDERS: Final[dict[Order, str]] = {"count": "most often", "last": "latest", "class": "most urgent"}
+
+SPANS: Final = {"1h": "1 hour", "24h": "24 hours", "7d": "7 days", "30d": "30 days"}
 
 _IS_DEFAULT: Final = frozenset({("since", "24h"), ("since", "1d")})
 _ACTIONS: Final = {True: "deny", False: "allow", None: "any"}
@@ -96,6 +98,16 @@ class Question:
         return describe(self.where, self.now)
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A link to another question; ``is_here`` is whether it is the one asked."""
+
+    text: str
+    link: str
+    is_here: bool = False
+    count: int | None = None
+
+
 def read_question(query: Mapping[str, Sequence[str]], now: float) -> Question:
     """The question that a URL asks; what cannot be read is left out and told."""
     texts = {key: [text[:_MAX_FIELD] for text in query.get(key, ())][:_MAX_FIELDS] for key in KEYS}
@@ -130,6 +142,16 @@ def query_of(request: web.Request) -> dict[str, list[str]]:
 def changed(question: Question, **changes: object) -> Question:
     """Another question like this one, at its first page."""
     return replace(question, page=1, **changes)  # type: ignore[arg-type]  # checked by their names
+
+
+def span_ways(question: Question, link_of: Callable[[Question], str]) -> Iterator[Way]:
+    """The usual spans of time, each with the same question over it."""
+    said = dict(texts_of(question.where, now=question.now))
+    for span, text in SPANS.items():
+        where, _ = read_filter({"since": [span]}, question.now)
+        is_here = said.get("since") == dict(texts_of(where, now=question.now))["since"]
+        other = replace(question.where, since=where.since, until=None)
+        yield Way(text, link_of(changed(question, where=other)), is_here and "until" not in said)
 
 
 def name_link(question: Question, name: str) -> str:
