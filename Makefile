@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ORACLE := .venv-oracle
+PEERS := .venv-bench
 export PATH := $(PATH):/usr/sbin:/sbin:/usr/local/go/bin
 
 .DEFAULT_GOAL := help
@@ -34,7 +35,7 @@ format: $(VENV)/ready ## ruff's formatter and safe fixes
 
 native: .native/ready ## the flow path compiled, as `pip install .` does it: a copy in .native/
 
-bench: $(VENV)/ready ## micro and macro benchmarks beside HAProxy; writes bench/out/
+bench: $(VENV)/ready $(ORACLE)/ready $(PEERS)/ready ## micro and macro benchmarks beside every peer; writes bench/out/
 	@tools/setup-debian bench
 	@$(MAKE) --no-print-directory native
 	$(BIN)/python -m bench
@@ -46,7 +47,7 @@ lock: ## rewrite locks/ (names, versions, hashes; no hosts)
 	tools/lock
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) $(ORACLE) .native build dist bench/out .lab .coverage* .*_cache *.egg-info
+	rm -rf $(VENV) $(ORACLE) $(PEERS) .native build dist bench/out .lab .coverage* .*_cache *.egg-info
 
 $(VENV)/ready: locks/dev.lock pyproject.toml
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
@@ -65,4 +66,10 @@ $(VENV)/ready: locks/dev.lock pyproject.toml
 $(ORACLE)/ready: locks/oracle.lock
 	$(PYTHON) -m venv $(ORACLE)
 	$(ORACLE)/bin/pip install -q --disable-pip-version-check --require-hashes -r locks/oracle.lock
+	@touch $@
+
+# Envoy and what draws the plots.
+$(PEERS)/ready: locks/bench.lock
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install -q --disable-pip-version-check --require-hashes -r locks/bench.lock
 	@touch $@

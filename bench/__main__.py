@@ -11,9 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench import macro, report
-from bench.peers import PEERS
+from bench.peers.table import PEERS
 
 OUT = Path(__file__).with_name("out")
+PLOTTER = Path(__file__).resolve().parent.with_name(".venv-bench") / "bin" / "python"
+"""An environment of its own: matplotlib is nothing that the product or its tests need."""
 
 
 def main() -> int:
@@ -48,13 +50,16 @@ def main() -> int:
     results = macro.run(
         scale, tuple(options.peers.split(",")), lambda text: print(text, flush=True)
     )
-    text = f"{report.machine()}\n\n{report.table(results)}"
+    text = f"{report.machine()}\n\n{report.table(results)}\n{report.everybody(results)}"
     (OUT / "macro.md").write_text(text)
     rows = {
         title: {name: [asdict(each) for each in found] for name, found in planes.items()}
         for title, planes in results.items()
     }
     (OUT / "macro.json").write_text(json.dumps(rows, indent=1))
+    if PLOTTER.exists():
+        plot = Path(__file__).with_name("plot.py")
+        subprocess.run([str(PLOTTER), str(plot), str(OUT / "macro.json"), str(OUT)], check=True)
     print(f"\n{text}\nwritten to {OUT}")
     return 0
 

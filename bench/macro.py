@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Final
 from bench.hello import client_hello
 from bench.measure import Bench, Result
 from bench.network import network
-from bench.peers import ALLOWED, DENIED, PEERS
+from bench.peers.peer import ALLOWED, DENIED
+from bench.peers.table import PEERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.peers import Peer
+    from bench.peers.peer import Peer
 
 SOURCE: Final = Path(__file__).with_name("load.c")
 

@@ -21,7 +21,7 @@ from bench.network import HUB_CPU, LOAD_CPU, PORT, SERVER, Network
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.peers import Peer
+    from bench.peers.peer import Peer
     from lab.namespaces import Namespace
 
 _CALIBRATION_S: Final = 0.4

@@ -37,6 +37,22 @@ def table(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
+def everybody(results: Results) -> str:
+    """A Markdown table with a line a data plane: its ratio to HAProxy in every measure."""
+    names = list(dict.fromkeys(name for planes in results.values() for name in planes))
+    titles = [measure.title for measure in MEASURES]
+    lines = [
+        f"| ratio to HAProxy (95 %) | {' | '.join(titles)} |",
+        "|---" * (len(titles) + 1) + "|",
+    ]
+    lines += [
+        f"| {name} | {' | '.join(_ratio(results.get(title, {}), name) for title in titles)} |"
+        for name in names
+        if name != REFERENCE
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def machine() -> str:
     """What it was measured on, in one line."""
     return f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}"

@@ -1,0 +1,1 @@
+"""The data planes under test, each as its own engineers would tune it, all with one policy."""

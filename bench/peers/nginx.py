@@ -1,0 +1,60 @@
+"""nginx stream with ssl_preread: a map of the same names, one worker, reuseport, no log.
+
+It has no word for the original destination of a redirected connection, so the names lead to the
+server's address by the map: what it saves by that is one getsockopt(2) a connection.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from bench.network import PORT, SERVER
+from bench.peers.peer import LISTEN, Peer, exact_names, redirected, suffixes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bench.network import Network
+
+
+_CONFIGURATION: Final = """
+load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+user root;
+daemon off;
+pid {directory}/nginx.pid;
+worker_processes 1;
+worker_rlimit_nofile 500000;
+error_log /dev/null crit;
+events {{ worker_connections 200000; multi_accept on; }}
+stream {{
+  map_hash_bucket_size 256;
+  map $ssl_preread_server_name $original {{
+    hostnames;
+    default "";
+{names}
+  }}
+  server {{
+    listen {listen} reuseport so_keepalive=on;
+    ssl_preread on;
+    preread_timeout 5s;
+    proxy_connect_timeout 5s;
+    proxy_timeout 2h;
+    proxy_socket_keepalive on;
+    proxy_pass $original;
+  }}
+}}
+"""
+
+
+@contextmanager
+def nginx(network: Network, directory: Path) -> Iterator[Peer]:
+    """A master and its worker."""
+    names = exact_names(directory) + [f"*{end}" for end in suffixes(directory)]
+    lines = "\n".join(f"    {name} {SERVER}:{PORT};" for name in names)
+    configuration = directory / "nginx.conf"
+    configuration.write_text(_CONFIGURATION.format(directory=directory, listen=LISTEN, names=lines))
+    argv = ["nginx", "-p", str(directory), "-c", str(configuration)]
+    with redirected(network, directory, argv) as pid:
+        yield Peer("nginx", pid)

@@ -1,0 +1,62 @@
+"""egressproxy, compiled and interpreted, with nothing switched off that a deployment has on."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bench.network import SERVER
+from bench.peers.peer import ALLOWED, LISTEN, Peer, redirected, write_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bench.network import Network
+
+NATIVE: Final = Path(__file__).resolve().parents[2] / ".native"
+
+
+@contextmanager
+def egressproxy(network: Network, directory: Path) -> Iterator[Peer]:
+    """Egressproxy as ``pip install`` leaves it: compiled; records of every flow, metrics, limits.
+
+    Raises:
+        FileNotFoundError: ``make native`` has not been run.
+    """
+    if not (NATIVE / "ready").exists():
+        raise FileNotFoundError(NATIVE, "make native")
+    compiled = ("env", "PYTHONSAFEPATH=1", f"PYTHONPATH={NATIVE}")
+    with _egressproxy("egressproxy", compiled, network, directory) as peer:
+        yield peer
+
+
+@contextmanager
+def interpreted(network: Network, directory: Path) -> Iterator[Peer]:
+    """The same without a C compiler at install time."""
+    with _egressproxy("interpreted", (), network, directory) as peer:
+        yield peer
+
+
+@contextmanager
+def _egressproxy(
+    name: str, environment: Sequence[str], network: Network, directory: Path
+) -> Iterator[Peer]:
+    policy = write_policy(directory)
+    argv = [*environment, sys.executable, "-m", "egressproxy", "run"]
+    argv += ["--policy", str(policy)]
+    argv += [
+        "--redirect",
+        f"0.0.0.0:{LISTEN}",
+        "--workers",
+        "1",
+        "--resolve",
+        f"{ALLOWED}={SERVER}",
+    ]
+    # Not beside the policy, whose folder is watched.
+    (directory / "log").mkdir(exist_ok=True)
+    argv += ["--log", str(directory / "log" / "flows.jsonl"), "--log-allows", "all"]
+    argv += ["--max-flows", "100000", "--max-flows-per-source", "100000"]
+    with redirected(network, directory, argv, name=name) as pid:
+        yield Peer(name, pid)

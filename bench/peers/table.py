@@ -1,0 +1,26 @@
+"""Every data plane by the name that ``--peers`` takes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bench.peers.envoy import envoy
+from bench.peers.forwarding import forwarding
+from bench.peers.haproxy import haproxy
+from bench.peers.mitmproxy import mitmproxy
+from bench.peers.nginx import nginx
+from bench.peers.ours import egressproxy, interpreted
+from bench.peers.sniproxy import sniproxy
+from bench.peers.squid import squid
+
+PEERS: Final = {
+    "none": forwarding,
+    "haproxy": haproxy,
+    "egressproxy": egressproxy,
+    "interpreted": interpreted,
+    "nginx": nginx,
+    "squid": squid,
+    "sniproxy": sniproxy,
+    "envoy": envoy,
+    "mitmproxy": mitmproxy,
+}
