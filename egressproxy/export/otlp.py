@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from egressproxy.errors import ServiceError
 from egressproxy.export.moment import nanoseconds
-from egressproxy.export.syslog import Severity, severity
+from egressproxy.export.syslog_message import Severity, severity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

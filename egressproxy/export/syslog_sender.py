@@ -9,7 +9,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from egressproxy.export.syslog import SyslogFormat, octet_counted
+from egressproxy.export.syslog_message import SyslogFormat, octet_counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egressproxy.export.syslog import Severity, SyslogFormat, octet_counted, severity
+from egressproxy.export.syslog_message import Severity, SyslogFormat, octet_counted, severity
 from egressproxy.observe.record import FlowRecord, to_json_line
 from egressproxy.policy.verdict import Action, Reason
 from tests.export.records import record, records
