@@ -49,6 +49,8 @@ class Line:
         ]
         if row.ours:
             remarks.append(f"ours: {row.ours}")
+        if row.symptom:
+            remarks.append(f"while denied: {row.symptom}")
         since = [row.since, *(exemption.since for exemption in row.not_needed)]
         remarks += [f"as of: {one}" for one in since if one]
         if row.is_note:
@@ -77,6 +79,7 @@ class Line:
             "ours": row.ours,
             "as_of": row.since,
             "note": row.note,
+            "symptom": row.symptom,
         }
 
 

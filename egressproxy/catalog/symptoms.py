@@ -16,9 +16,15 @@ if TYPE_CHECKING:
     from egressproxy.catalog.model import Row
 
 
-def symptom(name: str, cloud: str) -> str:
-    """What is seen while a name is denied in a cloud, or an empty text; never raises."""
-    return symptom_of(rows_of_name(name, cloud))
+def symptom(name: str, cloud: str, *, port: int | None = None) -> str:
+    """What is seen while a name is denied in a cloud, or an empty text; never raises.
+
+    With ``port``, only where the documents have the name on that port.
+    """
+    rows = rows_of_name(name, cloud)
+    if port is not None:
+        rows = [row for row in rows if any(port in span for span in row.ports)]
+    return symptom_of(rows)
 
 
 def symptom_of(rows: list[Row]) -> str:

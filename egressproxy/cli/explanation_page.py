@@ -55,6 +55,7 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
             for miss in explanation.near_misses
         ],
         "needed": list(explanation.needed),
+        "symptom": explanation.symptom,
     }
 
 
@@ -70,6 +71,8 @@ def page(explanation: Explanation) -> Iterator[str]:
         yield _field("pass", f"{verdict.decided_by} ({how})")
     if explanation.note:
         yield _field("note", explanation.note)
+    if explanation.symptom:
+        yield _field("seen", explanation.symptom)
     for place, miss in enumerate(explanation.near_misses):
         label = "" if place else "near"
         yield _field(label, f"{miss.rule.id}: {miss.text}  {_dim(str(miss.rule.origin))}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from egressproxy.catalog.symptoms import symptom
 from egressproxy.policy.decide import QUIC_PORT
 from egressproxy.policy.near_miss import NearMiss, mention, near_misses
 from egressproxy.policy.near_name import Kind
@@ -32,8 +33,9 @@ class Explanation:
     """The verdict and all that helps to understand or change it.
 
     ``rule`` is the deciding rule whole; ``mentioned_as`` its pattern, list entry or network that
-    means the flow. ``note`` is the catalog's word on the name. ``needed`` are lines of YAML (or of
-    advice, marked ``#``) that would let the flow through; empty where it goes through.
+    means the flow. ``note`` is the catalog's word on the name, ``symptom`` what people see in AKS
+    while it is denied. ``needed`` are lines of YAML (or of advice, marked ``#``) that would let the
+    flow through; empty where it goes through.
     """
 
     flow: Flow
@@ -44,6 +46,7 @@ class Explanation:
     near_misses: tuple[NearMiss, ...]
     note: str
     needed: tuple[str, ...]
+    symptom: str = ""
 
 
 def explain(policy: Policy, ruleset: Ruleset, flow: Flow, now: float) -> Explanation:
@@ -63,7 +66,14 @@ def explain(policy: Policy, ruleset: Ruleset, flow: Flow, now: float) -> Explana
         near_misses=misses,
         note=note,
         needed=_needed(flow, verdict, note, group, misses) if is_denied else (),
+        symptom=_symptom(policy, flow, verdict) if is_denied else "",
     )
+
+
+def _symptom(policy: Policy, flow: Flow, verdict: Verdict) -> str:
+    if flow.name is None or verdict.reason is Reason.QUIC_REFUSED:
+        return ""
+    return symptom(flow.name, policy.cloud, port=flow.port)
 
 
 def why(reason: Reason) -> str:

@@ -59,7 +59,7 @@ class NearIndex:
         self._near_tails: dict[str, tuple[_Place, ...]] = {}  # names share what they are below
         budget = MAX_PATTERNS
         for number, rule in enumerate(policy.rules):
-            if rule.action is not Action.ALLOW:
+            if rule.action is not Action.ALLOW or rule.any_destination:
                 continue
             for place, pattern in enumerate(rule.patterns):
                 self._suffixes.setdefault(pattern.suffix, []).append((number, place))
@@ -106,7 +106,7 @@ class NearIndex:
         return () if value is None else self._matcher.group(value)
 
     def _near_address(self, differences: Differences, meant: dict[int, str]) -> Iterator[NearMiss]:
-        """What differs of rules that mean the flow's address and not its name."""
+        """What differs of rules that mean the flow's address and not its name; they are added."""
         packed = pack_address(differences.flow.dst or "")
         if packed is None:
             return
@@ -116,6 +116,7 @@ class NearIndex:
                 if number in meant or rule.action is not Action.ALLOW:
                     continue
                 text, is_wide = _network(rule, packed)
+                meant[number] = text
                 for miss in differences.but_the_name(rule, text):
                     if not (is_wide and miss.kind in _PORTS):
                         yield miss

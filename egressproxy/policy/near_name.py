@@ -69,8 +69,9 @@ def _other_name(pattern: Pattern, name: DnsName, tail: str, suffix: str) -> tupl
             return Kind.LABEL, f"{pattern} has {theirs[place]!r} where this has {ours[place]!r}"
     matcher = SequenceMatcher(None, tail, suffix, autojunk=False)
     if matcher.real_quick_ratio() > _ALIKE and matcher.quick_ratio() > _ALIKE:
-        first_label_differs = ours[1:] == theirs[1:]
-        if matcher.ratio() > (0.9 if first_label_differs else _ALIKE):
+        # Another host of a domain is another name; of two labels the first is the domain itself.
+        is_other_host = len(ours) > 2 and ours[1:] == theirs[1:]
+        if matcher.ratio() > (0.9 if is_other_host else _ALIKE):
             return Kind.SPELLING, f"{pattern} is spelt almost like this"
     return None, ""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from egressproxy.patterns import is_public_suffix
 from egressproxy.policy.verdict import Reason
+from egressproxy.review.shapes import Shape, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,7 +36,8 @@ MAX_NAMES: Final = 5_000
 """Names, and addresses, looked at for each source."""
 
 _CARRIES: Final = 12  # characters below which a label hardly hides anything
-_PLAIN: Final = 24  # letters alone, up to here, are words joined
+_LONG: Final = 40  # no name that somebody chose is so long
+_OF_DATA: Final = (Shape.HASH, Shape.RANDOM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,9 +157,10 @@ def _tunnels(names: Iterable[str]) -> Iterable[tuple[str, int]]:
 
 
 def _may_carry(text: str) -> bool:
-    """Whether what stands before a suffix is long and no plain word."""
-    is_plain = len(text) < _PLAIN and not any(char.isdigit() for char in text)
-    return len(text) >= _CARRIES and not is_plain
+    """Whether what stands before a suffix is long, and no words that somebody chose."""
+    if len(text) < _CARRIES:
+        return False
+    return len(text) >= _LONG or any(shape_of(label) in _OF_DATA for label in text.split("."))
 
 
 def _suffixes(name: str) -> Iterable[str]:

@@ -205,7 +205,19 @@ def test_json(policy_file: Path) -> None:
             "    ports: [https]",
             "    from: [build]",
         ],
+        "symptom": "",
     }
+
+
+def test_a_deny_says_what_people_see(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text("version: 1\ncloud: AzureCloud\nrules: [{to: [a.test], ports: [https]}]\n")
+    assert (
+        "CSE exit code 50" in json.loads(run(path, "mcr.microsoft.com", "--json").output)["symptom"]
+    )
+    shown = run(path, "mcr.microsoft.com").output
+    assert "  seen    node bootstrap fails with CSE exit code 50" in shown
+    assert "seen" not in run(path, "mcr.microsoft.com", "--port", "8443").output
 
 
 def test_batch(policy_file: Path) -> None:
