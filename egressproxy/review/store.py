@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from egressproxy.errors import StoreError
 from egressproxy.review import schema
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _URL: Final = re.compile(r"[a-z][a-z0-9+]*://", re.ASCII)
 _POSTGRESQL: Final = {"postgresql", "postgres", "postgresql+psycopg"}
 _FILE_MODE: Final = 0o640
+_NO_LOG: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 _MAGIC: Final = b"SQLite format 3\0"
 _WAIT_S: Final = 10
 """How long a transaction waits for another's lock."""
@@ -60,8 +61,11 @@ _NO_DRIVER: Final = "this egressproxy has no driver for PostgreSQL"
 class Store:
     """An open store; its methods may be called from any thread, also at the same time."""
 
-    def __init__(self, engine: Engine, place: str, *, is_reader: bool) -> None:
+    def __init__(
+        self, engine: Engine, place: str, *, is_reader: bool, secrets: tuple[str, ...] = ()
+    ) -> None:
         self._engine = engine
+        self._secrets = secrets
         self._reading = engine.execution_options(reads=True)
         self.place = place
         """Where it is, for people: no password in it."""
@@ -127,7 +131,7 @@ class Store:
         try:
             yield
         except DBAPIError as error:
-            raise fault_of(error, self.place) from error
+            raise fault_of(error, self.place, self._secrets) from error
         except PoolTimeoutError as error:
             raise StoreError(
                 f"review store {self.place}: too many questions at once", code="busy"
@@ -147,11 +151,13 @@ def open_store(place: str, *, is_reader: bool = False) -> Store:
     if _URL.match(place):
         url = _postgresql_url(place)
         engine, shown = _postgresql_engine(url, is_reader=is_reader), _shown(url)
+        secrets = _secrets(url)
     else:
         path = Path(place)
         _look_at_file(path, is_reader=is_reader)
         engine, shown = _sqlite_engine(path, is_reader=is_reader), place
-    store = Store(engine, shown, is_reader=is_reader)
+        secrets = ()
+    store = Store(engine, shown, is_reader=is_reader, secrets=secrets)
     try:
         _prepare(store)
     except BaseException:
@@ -251,13 +257,7 @@ def _look_at_file(path: Path, *, is_reader: bool) -> None:
 
 def _sqlite_engine(path: Path, *, is_reader: bool) -> Engine:
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={'ro' if is_reader else 'rw'}",
-            uri=True,
-            timeout=_WAIT_S,
-            isolation_level=None,  # transactions are begun below
-            check_same_thread=False,  # the pool gives it to one thread at a time
-        )
+        connection = _reading(path) if is_reader else _connected(path, "mode=rw")
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute("PRAGMA temp_store=MEMORY")
         connection.execute("PRAGMA cache_size=-32768")  # KiB
@@ -271,9 +271,43 @@ def _sqlite_engine(path: Path, *, is_reader: bool) -> Engine:
             connection.execute(f"PRAGMA journal_size_limit={64 << 20}")
         return connection
 
-    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
+    # See _reading: what was opened as immutable is asked once.
+    is_borrowed = is_reader and not os.access(path.parent, os.W_OK)
+    pool = NullPool if is_borrowed else QueuePool
+    engine = create_engine("sqlite://", creator=connect, poolclass=pool)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    """A connection that only reads, also where its user may not write to the folder.
+
+    There SQLite can share a log that exists, but not make one; while nobody writes there is none,
+    and the file can be taken as it is (https://sqlite.org/wal.html#read_only_databases).
+    """
+    connection = _connected(path, "mode=ro")
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        is_alone = not Path(f"{path}-wal").exists()
+        if error.sqlite_errorcode & 0xFF in _NO_LOG and is_alone:
+            return _connected(path, "mode=ro&immutable=1")
+        raise
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connected(path: Path, parameters: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?{parameters}",
+        uri=True,
+        timeout=_WAIT_S,
+        isolation_level=None,  # transactions are begun below
+        check_same_thread=False,  # the pool gives it to one thread at a time
+    )
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -308,6 +342,11 @@ def _shown(url: URL) -> str:
     host = url.host or "local socket"
     port = f":{url.port}" if url.port else ""
     return f"postgresql://{host}{port}/{url.database or ''}"
+
+
+def _secrets(url: URL) -> tuple[str, ...]:
+    given = [url.password, *(url.query.get(name) for name in ("password", "sslpassword"))]
+    return tuple(str(each) for each in given if each)
 
 
 def _postgresql_engine(url: URL, *, is_reader: bool) -> Engine:

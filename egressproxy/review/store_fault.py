@@ -43,13 +43,30 @@ _POSTGRESQL: Final = {
 }
 
 
-def fault_of(error: DBAPIError, place: str) -> StoreError:
-    """The error to raise; of what the database said only the first line is shown."""
+# What libpq says where a connection fails, which has no SQLSTATE (psycopg#1007).
+_CONNECTING: Final = (
+    ("does not exist", _MISSING),
+    ("authentication failed", _LOGIN),
+    ("no password supplied", _LOGIN),
+    ("pg_hba.conf", _LOGIN),
+)
+
+
+def fault_of(error: DBAPIError, place: str, secrets: tuple[str, ...] = ()) -> StoreError:
+    """The error to raise; of what the database said only the first line is shown, no secret."""
     said = error.orig
     number = getattr(said, "sqlite_errorcode", None)
     if number is not None:
         code, hint = _SQLITE.get(number & 0xFF, _OTHER)
     else:
-        code, hint = _POSTGRESQL.get(getattr(said, "sqlstate", None) or "", _OTHER)
+        code, hint = _postgresql_fault(getattr(said, "sqlstate", None), str(said))
     line = next(iter(str(said).splitlines()), "")[:_MAX_TEXT]
+    for secret in secrets:
+        line = line.replace(secret, "***")
     return StoreError(f"review store {place}: {line}", hint=hint, code=code)
+
+
+def _postgresql_fault(sqlstate: str | None, said: str) -> tuple[str, str]:
+    if sqlstate is not None:
+        return _POSTGRESQL.get(sqlstate, _OTHER)
+    return next((fault for words, fault in _CONNECTING if words in said), _OTHER)
