@@ -5,11 +5,16 @@ method path                page
 ====== =================== ========================================================================
 GET    /                   goes to ``/review``
 GET    /review             overview: denies over time, classes, commonest names and sources
+GET    /review/live        denies as they are stored, as server-sent events
 GET    /review/reloads     every reload: when, why, what changed, every problem
 POST   /review/reloads     reloads now; wants the right to change, and the form's token
 GET    /login              asks for a token, where one is wanted
 POST   /login              begins a session
 POST   /logout             ends it
+GET    /review/denies      what was denied (or allowed), filtered, grouped, in pages
+GET    /review/denies.csv  the same lines as a file; ``denies.json`` too
+GET    /review/name        one name: who, when, why, what would help
+GET    /review/catalog     the documented requirements, browsed and searched
 GET    /static/{name}      style sheet, script, icon
 ====== =================== ========================================================================
 """
@@ -20,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from egressproxy.admin.live import Live
 from egressproxy.admin.login import Login
 from egressproxy.admin.overview import Overview
 from egressproxy.admin.reloads import Reloads
@@ -29,15 +35,20 @@ if TYPE_CHECKING:
     from egressproxy.admin.frame import Frame
 
 
-def browser_routes(frame: Frame) -> list[web.RouteDef]:
-    """Every page for people with its path; a new page's module is added here."""
-    return [
-        web.get("/", _start),
-        web.get(f"{PREFIX}{{name}}", static_file),
-        *Login(frame).routes(),
-        *Overview(frame).routes(),
-        *Reloads(frame).routes(),
-    ]
+def add_browser_pages(application: web.Application, frame: Frame) -> None:
+    """Serve every page for people; a new page's module is added here."""
+    live = Live(frame)
+    application.on_shutdown.append(live.end)
+    application.add_routes(
+        [
+            web.get("/", _start),
+            web.get(f"{PREFIX}{{name}}", static_file),
+            *Login(frame).routes(),
+            *Overview(frame).routes(),
+            *live.routes(),
+            *Reloads(frame).routes(),
+        ]
+    )
 
 
 async def _start(_: web.Request) -> web.Response:

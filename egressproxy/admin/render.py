@@ -7,6 +7,7 @@ text from turning what stands around it.
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 MAX_SHOWN: Final = 256
 """Characters of a peer's text that are shown; what is longer ends in ``…``."""
+_BREAKABLE: Final = re.compile(r"[^.]{0,23}\.|[^.]{1,24}")
 _STEPS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
 _BINARY: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -49,10 +51,14 @@ def visible(text: object) -> str:
 
 
 def peer(text: object, *, empty: str = "none") -> Markup:
-    """A peer's text, told apart from our own and kept from turning the line's direction."""
+    """A peer's text, told apart from our own and kept from turning the line's direction.
+
+    It may break after dots, and where it goes on for long without any.
+    """
     if text is None or text == "":
         return Markup('<span class="none">{}</span>').format(empty)
-    return Markup('<bdi class="peer">{}</bdi>').format(visible(text))
+    pieces = Markup("<wbr>").join(_BREAKABLE.findall(visible(text)))
+    return Markup('<bdi class="peer">{}</bdi>').format(pieces)
 
 
 def number(value: float) -> str:
@@ -98,8 +104,21 @@ def span(seconds: float) -> str:
 
 
 def clock(seconds: float) -> Markup:
-    """A moment in UTC: ``2026-11-22 08:15:02``."""
-    return _moment(seconds, "%Y-%m-%d %H:%M:%S")
+    """A moment in UTC: ``2026-11-22 08:15:02``, where there is little room ``08:15:02``."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return Markup(
+        '<time datetime="{}" title="{} UTC"><span class="wide">{} </span>{}</time>'
+    ).format(
+        moment.isoformat(timespec="seconds"),
+        moment_text(seconds),
+        f"{moment:%Y-%m-%d}",
+        f"{moment:%H:%M:%S}",
+    )
+
+
+def moment_text(seconds: float) -> str:
+    """A moment in UTC as plain text: ``2026-11-22 08:15:02``."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def short_clock(seconds: float) -> str:
@@ -118,7 +137,7 @@ def ago(seconds: float) -> Markup:
     text = "now" if distance < 1 else f"{span(distance)} ago"
     moment = datetime.fromtimestamp(seconds, UTC)
     return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
-        moment.isoformat(timespec="seconds"), f"{moment:%Y-%m-%d %H:%M:%S}", text
+        moment.isoformat(timespec="seconds"), moment_text(seconds), text
     )
 
 
@@ -126,13 +145,6 @@ def link(path: str, **query: object) -> str:
     """A path with its query, properly quoted; ``None`` is left out, a sequence is repeated."""
     given = {key.rstrip("_"): value for key, value in query.items() if value is not None}
     return f"{path}?{urlencode(given, doseq=True)}" if given else path
-
-
-def _moment(seconds: float, form: str) -> Markup:
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return Markup('<time datetime="{}" title="UTC">{}</time>').format(
-        moment.isoformat(timespec="seconds"), f"{moment:{form}}"
-    )
 
 
 def _environment() -> Environment:

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from egressproxy.admin.access import Access
-from egressproxy.admin.browser import browser_routes
+from egressproxy.admin.browser import add_browser_pages
 from egressproxy.admin.frame import Frame
 from egressproxy.admin.guard import guarded
 from egressproxy.admin.pages import Pages
@@ -56,7 +56,7 @@ async def serve_admin(supervisor: Supervisor, options: AdminOptions) -> AsyncIte
         middlewares=[guarded(access, frame)], client_max_size=MAX_BODY_BYTES
     )
     application.add_routes(Pages(supervisor, make_registry(supervisor)).routes())
-    application.add_routes(browser_routes(frame))
+    add_browser_pages(application, frame)
     runner = web.AppRunner(
         application,
         access_log=None,
