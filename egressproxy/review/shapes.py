@@ -55,6 +55,11 @@ class Shape(StrEnum):
     REGION = "region"
 
     @property
+    def in_words(self) -> str:
+        """With its article, as in "they differ in …"."""
+        return "random text" if self is Shape.RANDOM else f"a {self.value}"
+
+    @property
     def varies(self) -> bool:
         """Whether other labels of this shape are to be expected where this one stood."""
         return self is not Shape.WORD

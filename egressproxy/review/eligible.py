@@ -1,0 +1,197 @@
+"""Which denied flows a suggestion may be made of, and why the others not.
+
+The policy of today is asked first: what it allows by now needs nothing, what it denies on purpose
+or could never allow is not for a suggestion to change. Then the class: nothing suspicious, nothing
+that is spelt like something else, nothing that is documented as harmless. And a name below a suffix
+where any customer can have one is somebody's word to give: ``mine``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from egressproxy.names import DnsName
+from egressproxy.policy.lint_names import shared_suffix
+from egressproxy.policy.near_index import NearIndex
+from egressproxy.policy.near_name import Kind as Near
+from egressproxy.policy.verdict import Action, Flow, Reason, Verdict
+from egressproxy.ports import Protocol
+from egressproxy.review.judging import NOT_SERVED, Outcome, Unjudged, judge, outcome_of
+from egressproxy.review.model import Class
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from egressproxy.policy.near_miss import NearMiss
+    from egressproxy.policy.rules import Policy
+    from egressproxy.policy.ruleset import Ruleset
+    from egressproxy.review.model import Finding, Subject, SubjectCount
+    from egressproxy.review.report import Findings
+
+_BYTES: Final = "no rule can allow it: the client's bytes are refused"
+_NEVER: Final = {
+    Reason.QUIC_REFUSED: "QUIC is refused, so that clients fall back to TCP, which has names",
+    Reason.FORBIDDEN_ADDRESS: "no policy opens this address",
+    Reason.ECH_REFUSED: "Encrypted ClientHello is refused: ech: allow, if that is wanted",
+    Reason.LOOP: "it is addressed to the gateway itself",
+}
+_OPENABLE: Final = frozenset(
+    {
+        Reason.DEFAULT_DENY,
+        Reason.NO_SNI,
+        Reason.IP_LITERAL,
+        Reason.NOT_TLS_OR_HTTP,
+        Reason.EXPIRED_RULE,
+    }
+)
+_JUDGEABLE: Final = frozenset(str(protocol) for protocol in Protocol)
+_TYPOS: Final = frozenset({Near.LOOKALIKE, Near.SPELLING})
+
+
+@dataclass(frozen=True, slots=True)
+class Because:
+    """Why something is not suggested; ``is_barred`` is what no suggestion may let through."""
+
+    text: str
+    is_barred: bool = True
+    is_shared: bool = False
+    """It is another's name for all that is known; with somebody's word it may be suggested."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A denied subject that a suggestion may open; ``hint`` is the rule that nearly does."""
+
+    count: SubjectCount
+    hint: str = ""
+
+
+@dataclass(slots=True)
+class Eligible:
+    """All denied subjects, sorted; what the policy allows by now is in neither."""
+
+    wanted: list[Wanted] = field(default_factory=list)
+    withheld: list[tuple[SubjectCount, Because]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a person says of suggestions.
+
+    ``mine`` are names that are this organisation's, below suffixes shared with strangers, exact or
+    all names below one (``*.vault.azure.net`` is not asked for its sense). ``at_least`` is the
+    number of flows a target must have; ``with_optional`` is whether what the catalog calls optional
+    is suggested too.
+    """
+
+    mine: Collection[str] = ()
+    at_least: int = 1
+    with_optional: bool = False
+
+    def is_mine(self, name: str) -> bool:
+        """Whether somebody gave the word for a name."""
+        return any(
+            name == one or (one.startswith("*.") and name.endswith(one[1:])) for one in self.mine
+        )
+
+
+def sort_denied(
+    counts: Iterable[SubjectCount],
+    policy: Policy,
+    ruleset: Ruleset,
+    classifier: Findings,
+    limits: Limits,
+    now: float,
+) -> Eligible:
+    """Sort what was denied; allows among ``counts`` are left out. Order is kept."""
+    sorter = _Sorter(ruleset, classifier, limits, NearIndex(policy, ruleset), now)
+    denied = [each for each in counts if each.subject.is_denied]
+    totals: dict[str, int] = {}
+    for each in denied:
+        totals[each.subject.target] = totals.get(each.subject.target, 0) + each.count
+    eligible = Eligible()
+    for each in denied:
+        found = sorter.of(each.subject, totals[each.subject.target])
+        if isinstance(found, Because):
+            eligible.withheld.append((each, found))
+        elif found is not None:
+            eligible.wanted.append(Wanted(each, found))
+    return eligible
+
+
+@dataclass(frozen=True, slots=True)
+class _Sorter:
+    ruleset: Ruleset
+    classifier: Findings
+    limits: Limits
+    index: NearIndex
+    now: float
+
+    def of(self, subject: Subject, flows: int) -> Because | str | None:
+        """Why not; or what nearly allows it, maybe nothing; or ``None`` where it is allowed."""
+        verdict = judge(subject, self.ruleset, self.now)
+        if isinstance(verdict, Unjudged):
+            return Because(verdict.value)
+        if outcome_of(verdict) is Outcome.ALLOW:
+            return None
+        because = _against(subject, verdict) or self._by_class(subject)
+        if because is not None:
+            return because
+        name = None if subject.name is None else DnsName(subject.name)
+        near = self._near(subject, name, verdict)
+        if near is not None and (because := _by_near_miss(near)) is not None:
+            return because
+        if name is not None and (suffix := shared_suffix(name)) and not self.limits.is_mine(name):
+            text = f"any customer can have a name below {suffix}: make sure that it is yours"
+            return Because(text, is_shared=True)
+        if flows < self.limits.at_least:
+            return Because(f"fewer than {self.limits.at_least} flows", is_barred=False)
+        return f"{near.rule.id} {near.text}" if near is not None else ""
+
+    def _by_class(self, subject: Subject) -> Because | None:
+        finding = self.classifier.finding(subject)
+        if finding.kind is Class.SUSPICIOUS:
+            return Because(f"suspicious: {finding.why}")
+        if finding.kind is Class.HARMLESS:
+            return Because("documented as harmless when blocked", is_barred=False)
+        if finding.kind is Class.OPTIONAL and not self.limits.with_optional:
+            return Because(_optional(finding), is_barred=False)
+        return None
+
+    def _near(self, subject: Subject, name: DnsName | None, verdict: Verdict) -> NearMiss | None:
+        flow = Flow(
+            Protocol(subject.protocol), subject.src_ip, subject.dst_port, name, subject.dst_ip
+        )
+        return next(iter(self.index.misses(flow, verdict, self.now)), None)
+
+
+def _optional(finding: Finding) -> str:
+    return f"optional: {finding.why}" if finding.why else "documented as optional"
+
+
+def _against(subject: Subject, verdict: Verdict) -> Because | None:
+    """What in the policy or the flow itself stands against a suggestion."""
+    rule, reason = verdict.rule, verdict.reason
+    if rule is not None and reason is Reason.RULE:
+        if rule.action is Action.DENY:
+            return Because(f"{rule.id} denies it ({rule.origin})")
+        return Because(f"{rule.id} allows it on trial: mode: audit there ends it ({rule.origin})")
+    if subject.note == NOT_SERVED:
+        return Because("the client is none that this gateway serves")
+    if subject.protocol not in _JUDGEABLE:
+        return Because(f"no policy forwards {subject.protocol}")
+    if reason not in _OPENABLE:
+        return Because(_NEVER.get(reason, _BYTES))
+    return None if subject.target else Because("it said neither a name nor an address")
+
+
+def _by_near_miss(near: NearMiss) -> Because | None:
+    if near.kind in _TYPOS:
+        return Because(f"{near.text}: first make sure that this is the name that is meant")
+    if near.kind is Near.EXPIRED:
+        return Because(
+            f"{near.rule.id} {near.text}: a later until: there, if it is still wanted"
+            f" ({near.rule.origin})"
+        )
+    return None
