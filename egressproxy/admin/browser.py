@@ -25,8 +25,11 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from egressproxy.admin.catalog_page import CatalogPage
+from egressproxy.admin.denies_page import DeniesPage
 from egressproxy.admin.live import Live
 from egressproxy.admin.login import Login
+from egressproxy.admin.name_page import NamePage
 from egressproxy.admin.overview import Overview
 from egressproxy.admin.reloads import Reloads
 from egressproxy.admin.static_files import PREFIX, static_file
@@ -46,6 +49,9 @@ def add_browser_pages(application: web.Application, frame: Frame) -> None:
             *Login(frame).routes(),
             *Overview(frame).routes(),
             *live.routes(),
+            *DeniesPage(frame).routes(),
+            *NamePage(frame).routes(),
+            *CatalogPage(frame).routes(),
             *Reloads(frame).routes(),
         ]
     )

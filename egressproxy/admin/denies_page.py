@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from egressproxy.admin.frame import Frame
     from egressproxy.admin.review_data import Review
     from egressproxy.review.model import ReviewLine
-    from egressproxy.review.report import Report
+    from egressproxy.review.report import Order, Report
 
 CSV_PATH: Final = "/review/denies.csv"
 JSON_PATH: Final = "/review/denies.json"
@@ -70,7 +70,7 @@ class DeniesView:
     report: Report
     spans: tuple[Way, ...]
     groups: tuple[Way, ...]
-    orders: tuple[Way, ...]
+    order_links: dict[Order, str]
     classes: tuple[Way, ...]
     conditions: tuple[Way, ...]
     """Each condition of the question, with the question that is without it."""
@@ -97,7 +97,10 @@ class DeniesPage:
 
     async def page(self, request: web.Request) -> web.Response:
         """The list with its filters."""
-        question = read_question(query_of(request), time.time())
+        query = query_of(request)
+        question = read_question(query, time.time())
+        if not question.problems and any("" in texts for texts in query.values()):
+            raise web.HTTPSeeOther(question.link)  # a form says its empty fields too
         view = await self._frame.data.review(partial(_answer, question), question.where)
         return await self._frame.page(request, "denies.html", view=view)
 
@@ -177,10 +180,7 @@ def denies_view(question: Question, report: Report, by_class: Mapping[str, int])
             Way(text, changed(question, by=group).link, group is question.by)
             for group, text in GROUPS.items()
         ),
-        orders=tuple(
-            Way(text, changed(question, order=order).link, order == question.order)
-            for order, text in ORDERS.items()
-        ),
+        order_links={order: changed(question, order=order).link for order in ORDERS},
         classes=tuple(_classes(question, by_class)),
         conditions=tuple(_conditions(question)),
         reasons=tuple(Reason),

@@ -36,7 +36,7 @@ GROUPS: Final = {
     Group.REQUIREMENT: "Requirement",
     Group.GATEWAY: "Gateway",
 }
-ORDERS: Final[dict[Order, str]] = {"count": "most often", "last": "latest", "class": "most urgent"}
+ORDERS: Final[tuple[Order, ...]] = ("count", "last", "class")
 
 SPANS: Final = {"1h": "1 hour", "24h": "24 hours", "7d": "7 days", "30d": "30 days"}
 
