@@ -75,6 +75,7 @@ def _record(body: dict[str, Any]) -> FlowRecord:
         alpn=_texts(body["alpn"]),
         tls_versions=_texts(body["tls_versions"]),
         ech=_flag(body["ech"]),
+        hello_split=_flag(body.get("hello_split", False)),  # a field added to schema 1
         dialled_ip=_text_or_none(body["dialled_ip"], _ADDRESS_TEXT),
         destination_match=_text(body["destination_match"], _SHORT_TEXT),
         close_reason=_text(body["close_reason"], _ADDRESS_TEXT),

@@ -8,54 +8,31 @@ in which rows appear. A reader changes nothing and creates nothing.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from sqlalchemy import (
-    URL,
-    Engine,
-    create_engine,
-    event,
-    func,
-    insert,
-    inspect,
-    make_url,
-    select,
-    text,
-)
+from sqlalchemy import func, insert, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.pool import NullPool, QueuePool
 
 from egressproxy.errors import StoreError
 from egressproxy.review import schema
+from egressproxy.review.postgresql_url import postgresql_engine, postgresql_url, secrets_of, shown
+from egressproxy.review.sqlite_file import keep_log, look_at_file, sqlite_engine
 from egressproxy.review.store_fault import fault_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection, Engine, Table
     from sqlalchemy.sql.functions import Function
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+]*://", re.ASCII)
-_POSTGRESQL: Final = {"postgresql", "postgres", "postgresql+psycopg"}
-_FILE_MODE: Final = 0o640
-_NO_LOG: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
-_MAGIC: Final = b"SQLite format 3\0"
-_WAIT_S: Final = 10
-"""How long a transaction waits for another's lock."""
-_CONNECT_S: Final = 5
 _ADVISORY: Final = 0x65677265_73737078
 """PostgreSQL's advisory lock of whoever writes: "egresspx", no other meaning."""
-
-_EXAMPLE: Final = "postgresql://USER:PASSWORD@HOST/DATABASE, each part percent-encoded"
-_UNREADABLE: Final = "the review store's URL cannot be read"
-_NO_DRIVER: Final = "this egressproxy has no driver for PostgreSQL"
 
 
 class Store:
@@ -149,15 +126,15 @@ def open_store(place: str, *, is_reader: bool = False) -> Store:
         StoreError: it cannot be reached or made, is not a store, or is of a later version.
     """
     if _URL.match(place):
-        url = _postgresql_url(place)
-        engine, shown = _postgresql_engine(url, is_reader=is_reader), _shown(url)
-        secrets = _secrets(url)
+        url = postgresql_url(place)
+        engine, where = postgresql_engine(url, is_reader=is_reader), shown(url)
+        secrets = secrets_of(url)
     else:
         path = Path(place)
-        _look_at_file(path, is_reader=is_reader)
-        engine, shown = _sqlite_engine(path, is_reader=is_reader), place
+        look_at_file(path, is_reader=is_reader)
+        engine, where = sqlite_engine(path, is_reader=is_reader), place
         secrets = ()
-    store = Store(engine, shown, is_reader=is_reader, secrets=secrets)
+    store = Store(engine, where, is_reader=is_reader, secrets=secrets)
     try:
         _prepare(store)
     except BaseException:
@@ -181,8 +158,7 @@ def _prepare(store: Store) -> None:
         )
     if store.dialect == "sqlite":
         with store.connect() as connection:
-            # Not in a transaction. The mode stays with the file.
-            _raw(connection).execute("PRAGMA journal_mode=WAL")
+            keep_log(connection)
     with store.begin() as connection:
         if not _is_ours(connection, store.place):  # another process may have been faster
             schema.metadata.create_all(connection, checkfirst=False)
@@ -220,160 +196,6 @@ def _is_ours(connection: Connection, place: str) -> bool:
             code="newer",
         )
     return True
-
-
-# SQLite
-
-
-def _look_at_file(path: Path, *, is_reader: bool) -> None:
-    """Make the file with its mode, or say why it cannot be a store, before SQLite touches it."""
-    flags = os.O_RDONLY if is_reader else os.O_RDWR | os.O_CREAT
-    try:
-        fd = os.open(path, flags | os.O_CLOEXEC, _FILE_MODE)
-    except FileNotFoundError as error:
-        raise StoreError(
-            f"there is no review store at {path}",
-            hint="start the gateway with --review-store, or egressproxy review import FILE"
-            if is_reader
-            else f"make the folder first: {path.parent}",
-            code="missing",
-        ) from error
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise StoreError(
-            f"the review store {path} cannot be opened: {why}",
-            hint="the file and its folder must belong to the service's user",
-            code="permission",
-        ) from error
-    with os.fdopen(fd, "rb") as file:
-        head = file.read(len(_MAGIC))
-    if head not in (b"", _MAGIC):
-        raise StoreError(
-            f"{path} is not a review store",
-            hint="give a path that does not exist yet",
-            code="foreign",
-        )
-
-
-def _sqlite_engine(path: Path, *, is_reader: bool) -> Engine:
-    def connect() -> sqlite3.Connection:
-        connection = _reading(path) if is_reader else _connected(path, "mode=rw")
-        connection.execute("PRAGMA trusted_schema=OFF")
-        connection.execute("PRAGMA temp_store=MEMORY")
-        connection.execute("PRAGMA cache_size=-32768")  # KiB
-        if is_reader:
-            connection.execute("PRAGMA query_only=ON")
-        else:
-            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # heeded before the first table
-            # WAL with NORMAL: a killed process loses nothing that was committed; a machine that
-            # loses power may lose the last transactions, never the database.
-            connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute(f"PRAGMA journal_size_limit={64 << 20}")
-        return connection
-
-    # See _reading: what was opened as immutable is asked once.
-    is_borrowed = is_reader and not os.access(path.parent, os.W_OK)
-    pool = NullPool if is_borrowed else QueuePool
-    engine = create_engine("sqlite://", creator=connect, poolclass=pool)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _reading(path: Path) -> sqlite3.Connection:
-    """A connection that only reads, also where its user may not write to the folder.
-
-    There SQLite can share a log that exists, but not make one; while nobody writes there is none,
-    and the file can be taken as it is (https://sqlite.org/wal.html#read_only_databases).
-    """
-    connection = _connected(path, "mode=ro")
-    try:
-        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError as error:
-        connection.close()
-        is_alone = not Path(f"{path}-wal").exists()
-        if error.sqlite_errorcode & 0xFF in _NO_LOG and is_alone:
-            return _connected(path, "mode=ro&immutable=1")
-        raise
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _connected(path: Path, parameters: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?{parameters}",
-        uri=True,
-        timeout=_WAIT_S,
-        isolation_level=None,  # transactions are begun below
-        check_same_thread=False,  # the pool gives it to one thread at a time
-    )
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A writer takes the lock at once: one that begins as a reader cannot wait for it later.
-    reads = connection.get_execution_options().get("reads", False)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-
-def _raw(connection: Connection) -> sqlite3.Connection:
-    raw = connection.connection.driver_connection
-    assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - asked for SQLite only
-    return raw
-
-
-# PostgreSQL
-
-
-def _postgresql_url(place: str) -> URL:
-    try:
-        url = make_url(place)
-    except (ArgumentError, ValueError):  # its text has the URL
-        url = None
-    if url is None or "@" in (url.host or ""):
-        raise StoreError(_UNREADABLE, hint=f"write {_EXAMPLE}") from None
-    if url.drivername not in _POSTGRESQL:
-        raise StoreError(f"{url.drivername}:// is no review store", hint=f"a path, or {_EXAMPLE}")
-    return url.set(drivername="postgresql+psycopg")
-
-
-def _shown(url: URL) -> str:
-    """The URL without user, password and parameters, any of which may be a secret."""
-    host = url.host or "local socket"
-    port = f":{url.port}" if url.port else ""
-    return f"postgresql://{host}{port}/{url.database or ''}"
-
-
-def _secrets(url: URL) -> tuple[str, ...]:
-    given = [url.password, *(url.query.get(name) for name in ("password", "sslpassword"))]
-    return tuple(str(each) for each in given if each)
-
-
-def _postgresql_engine(url: URL, *, is_reader: bool) -> Engine:
-    try:
-        engine = create_engine(
-            url,
-            pool_pre_ping=True,  # a server that was restarted is met again, not reported
-            connect_args={
-                "connect_timeout": _CONNECT_S,
-                "application_name": "egressproxy-review",
-                "tcp_user_timeout": _WAIT_S * 1000,
-            },
-        )
-    except (ImportError, NoSuchModuleError) as error:
-        raise StoreError(
-            _NO_DRIVER,
-            hint="pip install egressproxy[postgres]",
-        ) from error
-
-    def prepare(raw: Any, _: object) -> None:
-        with raw.cursor() as cursor:
-            cursor.execute(f"SET lock_timeout = '{_WAIT_S}s'")
-        raw.commit()
-        raw.read_only = is_reader
-
-    event.listen(engine, "connect", prepare)
-    return engine
 
 
 def _scalar(name: str, *values: Any) -> Function[Any]:

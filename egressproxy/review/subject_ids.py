@@ -47,6 +47,7 @@ _FIELDS: Final = (
     "name_source",
     "alpn",
     "ech",
+    "hello_split",
 )
 _PLACES: Final = tuple(FlowRecord._fields.index(each) for each in _FIELDS)
 _of_named: Final = itemgetter(*_PLACES)
@@ -245,7 +246,7 @@ class SubjectIds:
             "note": schema.storable(r.note),
             "alpn": schema.packed_texts(r.alpn),
             "ech": r.ech,
-            "hello_split": False,
+            "hello_split": r.hello_split,
             "is_overflow": is_overflow,
         }
 
@@ -259,6 +260,7 @@ def _joined(record: FlowRecord) -> FlowRecord:
         name_source=NameSource.NONE,
         alpn=(),
         ech=False,
+        hello_split=False,
         note="",
     )
 
