@@ -94,4 +94,5 @@ def _is_flow(record: FlowRecord) -> bool:
 
 def _key(r: FlowRecord) -> _Key:
     place = None if r.name else r.dst_ip
-    return (r.action, r.reason, r.rule, r.plane, r.protocol, r.src_ip, r.name, r.dst_port, place)
+    subject = (r.action, r.reason, r.rule, r.plane, r.protocol, r.src_ip, r.name, r.dst_port)
+    return (*subject, place, r.hello_split)

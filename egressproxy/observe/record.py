@@ -57,6 +57,7 @@ class FlowRecord(NamedTuple):
     counts the HTTP requests of that name on the connection. ``close_reason`` is ``open`` in the
     record that announces a flow which is still running. ``count`` is how many flows the record
     stands for. ``destination_match`` is ``yes``, ``no`` or ``unknown``; ``policy`` is the digest.
+    ``hello_split``: the ClientHello fits one TLS record and segment, and yet came in more.
     """
 
     time: float
@@ -79,6 +80,7 @@ class FlowRecord(NamedTuple):
     alpn: tuple[str, ...] = ()
     tls_versions: tuple[str, ...] = ()
     ech: bool = False
+    hello_split: bool = False
     dialled_ip: str | None = None
     destination_match: str = "unknown"
     close_reason: str = ""
@@ -97,7 +99,7 @@ def to_json_line(record: FlowRecord) -> bytes:
     ``None`` is ``null``; ``time`` is RFC 3339 in UTC with milliseconds.
     """
     write = _write_common if len(record.alpn) > _LIST_ITEMS else _common
-    own, ends, outcome, note = write(record[3:24])
+    own, ends, outcome, note = write(record[3:25])
     return (
         f'{{"schema":{SCHEMA},"time":"{_stamp(record.time)}"'
         f',"flow_id":{_text(record.flow_id, _ADDRESS_TEXT)}{own},"src_port":{record.src_port:d}'
@@ -118,6 +120,7 @@ def _write_common(fields: tuple[Any, ...]) -> tuple[str, str, str, str]:
         f',"dst_ip":{_text(r.dst_ip, _ADDRESS_TEXT)},"dst_port":{r.dst_port:d}'
         f',"name":{_text(r.name, _PEER_TEXT)},"name_source":"{r.name_source}"'
         f',"alpn":{_texts(r.alpn)},"tls_versions":{_texts(r.tls_versions)},"ech":{_flag(r.ech)}'
+        f',"hello_split":{_flag(r.hello_split)}'
         f',"dialled_ip":{_text(r.dialled_ip, _ADDRESS_TEXT)}'
         f',"destination_match":{_text(r.destination_match, _ALPN_TEXT)}',
         f',"close_reason":{_text(r.close_reason, _ADDRESS_TEXT)}'

@@ -114,7 +114,8 @@ class Flow:
     """One connection from a client. ``dst_ip`` and ``dst_port`` are where the client wanted to go.
 
     ``facts`` are what was judged, ``ruleset`` by whom; both are ``None`` before. ``counted`` says
-    that the outcome is in the counters. ``up`` and ``down`` are accounted bytes (``Leg.moved``).
+    that the outcome is in the counters, ``hello_split`` that a ClientHello came in several records
+    or reads though one segment holds it. ``up`` and ``down`` are accounted bytes (``Leg.moved``).
     ``timer`` is the queue that the flow waits in. ``started`` and ``touched`` are monotonic
     seconds, the latter as coarse as the engine's ticks.
     """
@@ -130,6 +131,7 @@ class Flow:
         "dst_port",
         "facts",
         "half_closed",
+        "hello_split",
         "match",
         "name_source",
         "number",
@@ -175,6 +177,6 @@ class Flow:
         self.timer: TimerQueue[Flow] | None = None
         self.dialled_ip: str | None = None
         self.match: str = "unknown"
-        self.counted = self.half_closed = False
+        self.counted = self.half_closed = self.hello_split = False
         self.requests = 0
         self.up = self.down = 0

@@ -182,6 +182,7 @@ class Ledger:
             alpn=flow.alpn,
             tls_versions=flow.tls_versions,
             ech=facts is not None and facts.ech,
+            hello_split=flow.hello_split,
             dialled_ip=flow.dialled_ip,
             destination_match=flow.match,
             bytes_up=flow.up,

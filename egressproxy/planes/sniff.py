@@ -106,6 +106,8 @@ class Sniffer:
             return True
         if hello is None:
             return False
+        if reader is not None or hello.records > 1:
+            flow.hello_split = hello.fits_one_segment
         self._tunnels.hello(flow, hello)
         return True
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 DEFAULT_LIMIT: Final = 65536
 HANDSHAKE_RECORD: Final = 22
+ONE_SEGMENT: Final = 1200
+"""Octets that a TCP segment holds on any usual path: 1280 is the least MTU of IPv6 (RFC 8200)."""
 
 _CLIENT_HELLO: Final = 1
 _RECORD_HEADER: Final = 5
@@ -64,7 +66,8 @@ class ClientHello(NamedTuple):
     (``no_sni`` or ``ip_literal``). ``alpn`` and ``versions`` are in the client's order of
     preference; unknown versions and GREASE (RFC 8701) are left out. ``has_ech`` is true for a real
     Encrypted ClientHello and for GREASE alike: they are made to look the same, and under a real one
-    ``name`` is only the public name. ``size`` counts the bytes of the hello's records.
+    ``name`` is only the public name. ``size`` counts the bytes of the hello's ``records``, headers
+    included.
     """
 
     name: DnsName | None
@@ -73,6 +76,12 @@ class ClientHello(NamedTuple):
     versions: tuple[str, ...]
     has_ech: bool
     size: int
+    records: int
+
+    @property
+    def fits_one_segment(self) -> bool:
+        """Whether one record of it fits one TCP segment on any path: in two it is by choice."""
+        return self.size - _RECORD_HEADER * (self.records - 1) <= ONE_SEGMENT
 
 
 def parse_client_hello(
@@ -103,7 +112,7 @@ def parse_client_hello(
             and fragment <= _MAX_FRAGMENT
             and end <= limit
         ):
-            return _parse_body(bytes(data[_BODY:end]), end) if len(data) >= end else None
+            return _parse_body(bytes(data[_BODY:end]), end, 1) if len(data) >= end else None
     return HelloReader(limit).feed(data)
 
 
@@ -113,7 +122,7 @@ class HelloReader:
     ``raw`` holds every byte fed, for the exact replay to the server.
     """
 
-    __slots__ = ("_body", "_fragment_end", "_length", "_limit", "_next", "raw")
+    __slots__ = ("_body", "_fragment_end", "_length", "_limit", "_next", "_records", "raw")
 
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self.raw = bytearray()
@@ -122,6 +131,7 @@ class HelloReader:
         self._length = 0  # of the whole handshake message; 0 until its header is there
         self._next = 0  # in raw: the first byte not yet looked at
         self._fragment_end = 0  # in raw: where the current record ends
+        self._records = 0
 
     def feed(self, data: bytes | bytearray | memoryview) -> ClientHello | None:
         """Take the next bytes; results and errors as ``parse_client_hello``."""
@@ -150,6 +160,7 @@ class HelloReader:
             raise _malformed(f"a record of {fragment} octets")
         self._next = at + _RECORD_HEADER
         self._fragment_end = self._next + fragment
+        self._records += 1
         if self._fragment_end > self._limit:
             raise _too_large(self._limit)
         return True
@@ -171,10 +182,11 @@ class HelloReader:
     def _finish(self) -> ClientHello:
         if len(self._body) > self._length or self._next < self._fragment_end:
             raise _malformed("bytes after the hello in its record")
-        return _parse_body(bytes(self._body[_HANDSHAKE_HEADER:]), self._fragment_end)
+        body = bytes(self._body[_HANDSHAKE_HEADER:])
+        return _parse_body(body, self._fragment_end, self._records)
 
 
-def _parse_body(body: bytes, size: int) -> ClientHello:
+def _parse_body(body: bytes, size: int, records: int) -> ClientHello:
     # body ends where the hello ends, so that a length that runs past it is an exception.
     try:
         starts = _extensions(body)
@@ -188,7 +200,8 @@ def _parse_body(body: bytes, size: int) -> ClientHello:
         name, fault, protocols, offered = read(server_name, alpn, versions)
     except (IndexError, struct.error) as error:
         raise _malformed("a length runs past the end of the hello") from error
-    return ClientHello(name, fault, protocols, offered, not _ECH.isdisjoint(starts), size)
+    has_ech = not _ECH.isdisjoint(starts)
+    return ClientHello(name, fault, protocols, offered, has_ech, size, records)
 
 
 def _extensions(body: bytes) -> Mapping[int, int]:

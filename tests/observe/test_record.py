@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 FIELDS = """
     schema time flow_id action reason rule pass would_deny plane protocol src_ip src_port
-    source_group dst_ip dst_port name name_source alpn tls_versions ech dialled_ip
-    destination_match bytes_up bytes_down requests duration_s close_reason policy count note
+    source_group dst_ip dst_port name name_source alpn tls_versions ech hello_split
+    dialled_ip destination_match bytes_up bytes_down requests duration_s close_reason policy count
+    note
 """
 
 TEXTS = """
@@ -52,6 +53,7 @@ def test_every_field_in_order(make_record: Make) -> None:
         alpn=("konnectivity", "h2"),
         tls_versions=("1.3", "1.2"),
         ech=True,
+        hello_split=True,
         dialled_ip="20.1.2.4",
         destination_match="no",
         bytes_up=1,
@@ -85,6 +87,7 @@ def test_every_field_in_order(make_record: Make) -> None:
         "alpn": ["konnectivity", "h2"],
         "tls_versions": ["1.3", "1.2"],
         "ech": True,
+        "hello_split": True,
         "dialled_ip": "20.1.2.4",
         "destination_match": "no",
         "bytes_up": 1,
@@ -123,6 +126,7 @@ VARIED: dict[str, tuple[Any, ...]] = {
     "alpn": (("h2",), ()),
     "tls_versions": (("1.3",), ("1.2",)),
     "ech": (True, False),
+    "hello_split": (True, False),
     "dialled_ip": (None, "20.0.0.1"),
     "destination_match": ("yes", "no"),
     "close_reason": ("open", "idle"),

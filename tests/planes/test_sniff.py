@@ -82,6 +82,43 @@ def test_a_hello_in_segments_of_one_byte_with_more_behind_it(worlds: Worlds) -> 
     assert upstream.recv_exactly(len(sent)) == sent
 
 
+def in_records(hello: bytes, first: int) -> bytes:
+    """The same hello in two TLS records."""
+    head, body = hello[:3], hello[5:]
+    parts = (body[:first], body[first:])
+    return b"".join(head + len(part).to_bytes(2, "big") + part for part in parts)
+
+
+SMALL = client_hello("bad.example")
+LARGE = client_hello("bad.example", tuple(f"protocol-{i:>04}" for i in range(90)))
+SPLITS = {
+    "whole": ([SMALL], False),
+    "whole with early data behind it": ([SMALL + b"early"], False),
+    "two segments": ([SMALL[:60], SMALL[60:]], True),
+    "the last octet by itself": ([SMALL[:-1], SMALL[-1:]], True),
+    "two records in one segment": ([in_records(SMALL, 50)], True),
+    "a record of one octet": ([in_records(SMALL, 1)], True),
+    "two records in two segments": ([in_records(SMALL, 50)[:55], in_records(SMALL, 50)[55:]], True),
+    "large, in two segments as it must be": ([LARGE[:1400], LARGE[1400:]], False),
+    "large, in two records": ([in_records(LARGE, 700)], False),
+}
+
+
+@pytest.mark.parametrize("case", SPLITS)
+def test_a_small_hello_in_more_pieces_than_it_needs_is_noted(worlds: Worlds, case: str) -> None:
+    parts, is_split = SPLITS[case]
+    world, port, _ = tls_world(worlds)
+    client = world.connect(port)
+    client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for part in parts:
+        client.send(part)
+        world.turn()
+    assert client.recv_all() == ACCESS_DENIED
+    (record,) = world.records
+    assert (record.name, record.reason) == ("bad.example", Reason.DEFAULT_DENY)
+    assert record.hello_split is is_split
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

@@ -305,6 +305,21 @@ def test_records_of_any_size_make_one_hello(size: int) -> None:
     assert found is not None
     assert (found.name, found.alpn) == (NAME.decode(), ("konnectivity", "h2"))
     assert found.size == len(data)
+    assert found.records == -(-len(whole) // size)
+    assert found.fits_one_segment
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+@pytest.mark.parametrize("length", [1199, 1200, 1201, 1800])
+def test_what_one_segment_holds_is_asked_of_the_hello_in_one_record(
+    length: int, count: int
+) -> None:
+    empty = len(hello(SNI, extension(21, b"")))
+    whole = message(SNI, extension(21, bytes(length - empty)))
+    found = parse_client_hello(records(whole, [30] * (count - 1)))
+    assert found is not None
+    assert found.records == count
+    assert found.fits_one_segment is (length <= 1200)
 
 
 def test_bytes_after_the_last_record_are_not_looked_at() -> None:
