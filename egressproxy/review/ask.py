@@ -44,6 +44,8 @@ KEYS: Final = (
     "gateway",
 )
 """What a filter is made of, in the order of ``query_of``; other keys are not ours."""
+DEFAULT_SINCE: Final = "24h"
+"""What a question without a time means, on a command line and on a page."""
 MAX_TEXTS: Final = 64
 """Conditions of one kind; more would be a statement that no database likes."""
 MAX_TEXT: Final = 256

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from egressproxy.review import queries
+from egressproxy.review.folding import fold
 from egressproxy.review.model import Class, Group, ReviewLine
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Findings(Protocol):
 
 
 class ClassCount(NamedTuple):
-    """How many lines are of a class, and their flows."""
+    """How many lines are of a class, before any was folded, and their flows."""
 
     kind: Class
     lines: int
@@ -50,8 +51,8 @@ class ClassCount(NamedTuple):
 class Report:
     """Lines with what they are a part of.
 
-    ``more`` lines were left out by the limit. ``classes`` counts lines by class, the most urgent
-    first; empty where nothing was classified. ``is_cut`` says that there were more subjects than
+    ``more`` lines were left out by the limit. ``classes`` counts by class, the most urgent first;
+    empty where nothing was classified. ``is_cut`` says that there were more subjects than
     are read, so that rare ones are missing.
     """
 
@@ -83,19 +84,23 @@ def report(
     limit: int,
     classifier: Findings | None = None,
     order: Order = "count",
+    is_folded: bool = False,
 ) -> Report:
     """What flows a filter means, a line for each group.
 
     ``limit`` is of lines, 0 is all. ``order`` is the commonest first, the latest first, or the most
     urgent class first and within it the commonest. Without a classifier no line has a finding, and
-    every deny counts as ``unknown``.
+    every deny counts as ``unknown``. ``is_folded`` lines of names stand for all names alike
+    below one suffix: their key is ``*.suffix``, which a filter understands.
 
     Raises:
         StoreError: as the queries do.
     """
     wants_classes = bool(where.classes) or by in (Group.CLASS, Group.REQUIREMENT)
-    make = _of_all if wants_classes or order == "class" else _of_top
-    return make(store, where, by, limit=limit, classifier=classifier, order=order)
+    if wants_classes or order == "class" or is_folded:
+        listing = _Listing(by, limit, order, is_folded=is_folded and by is Group.NAME)
+        return _of_all(store, where, listing, classifier)
+    return _of_top(store, where, by, limit=limit, classifier=classifier, order=order)
 
 
 def group(
@@ -174,28 +179,44 @@ def _counted(line: ReviewLine, count: GroupCount) -> ReviewLine:
     )
 
 
-def _of_all(
-    store: Store,
-    where: Filter,
-    by: Group,
-    *,
-    limit: int,
-    classifier: Findings | None,
-    order: Order,
-) -> Report:
+class _Listing(NamedTuple):
+    by: Group
+    limit: int
+    order: Order
+    is_folded: bool
+
+
+def _of_all(store: Store, where: Filter, listing: _Listing, classifier: Findings | None) -> Report:
     counts = queries.subjects(store, where)
     is_cut = len(counts) >= queries.MAX_SUBJECTS
     if where.classes:
         counts = [each for each in counts if _class(each.subject, classifier) in where.classes]
-    gathered = sorted(_gathered(counts, by, classifier).values(), key=_ORDERS[order])
-    shown = gathered[: limit or None]
+    gathered = list(_gathered(counts, listing.by, classifier).values())
+    classes = tuple(_classes(gathered))
+    if listing.is_folded:
+        gathered = list(_folded(gathered))
+    gathered.sort(key=_ORDERS[listing.order])
+    shown = gathered[: listing.limit or None]
     return Report(
         lines=tuple(each.line() for each in shown),
         more=len(gathered) - len(shown),
         totals=queries.totals(store, where) if is_cut and not where.classes else _totals(counts),
-        classes=tuple(_classes(gathered)),
+        classes=classes,
         is_cut=is_cut,
     )
+
+
+def _folded(gathered: Iterable[_Gathering]) -> Iterator[_Gathering]:
+    families = fold(gathered, lambda each: each.key, lambda each: each.finding)
+    for key, family in families.items():
+        if len(family) == 1:
+            yield family[0]
+            continue
+        whole = _Gathering(key)
+        for each in family:
+            for subject in each.subjects:
+                whole.take(subject, each.finding)
+        yield whole
 
 
 _ORDERS: Final[dict[Order, Callable[[_Gathering], tuple[float | str, ...]]]] = {
