@@ -22,9 +22,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from egressproxy.admin.access import answer
-from egressproxy.admin.views import policy_page, readiness, report_view
+from egressproxy.admin.views import policy_page, readiness
 from egressproxy.errors import ServiceError
-from egressproxy.service.report import Outcome, Trigger
+from egressproxy.service.report import Outcome, Trigger, report_view
 
 if TYPE_CHECKING:
     from egressproxy.service.supervisor import Supervisor

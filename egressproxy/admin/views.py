@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
+
+from egressproxy.service.report import moment, report_view
 
 if TYPE_CHECKING:
     from egressproxy.policy.rules import Policy, Rule
@@ -68,33 +68,6 @@ def rule_view(rule: Rule) -> dict[str, Any]:
         "audit": rule.audit,
         "origin": str(rule.origin),
     }
-
-
-def report_view(report: ReloadReport) -> dict[str, Any]:
-    """A reload with every problem or every change."""
-    done = report.installation
-    return {
-        "outcome": str(report.outcome),
-        "triggers": [str(trigger) for trigger in report.triggers],
-        "at": moment(report.at),
-        "duration_ms": round(report.duration_s * 1000, 3),
-        "digest": report.digest,
-        "previous": report.previous or None,
-        "changes": list(report.changes),
-        "error": report.error or None,
-        "problems": [asdict(problem) for problem in report.problems],
-        "workers": done.workers,
-        "revoked": done.revoked,
-        "kept": done.kept,
-        "kernel_revoked": report.forwarded.revoked,
-        "kernel_kept": report.forwarded.kept,
-        "stall_ms": round(done.stall_s * 1000, 3),
-    }
-
-
-def moment(seconds: float) -> str:
-    """POSIX seconds as RFC 3339 text in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def _firewall(firewall: Firewall | None) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""One end of the control socket between supervisor and worker: whole packets with descriptors.
+"""One end of the control socket between supervisor and child: whole packets with descriptors.
 
 A ``SOCK_SEQPACKET`` socket pair keeps message borders and passes descriptors with ``SCM_RIGHTS``
 (unix(7)). asyncio has no transport for that, so the socket is a reader of the loop. Sending never
@@ -21,8 +21,6 @@ from egressproxy.service.messages import decode, encode
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
-
-    from egressproxy.service.messages import Answer, Order
 
 MAX_PACKET_BYTES: Final = 128 * 1024
 MAX_DESCRIPTORS: Final = 253  # SCM_MAX_FD, unix(7)
@@ -63,7 +61,7 @@ class Channel:
         self._open = True
         self._loop.add_reader(end.fileno(), self._readable)
 
-    def send(self, message: Order | Answer, descriptors: Sequence[int] = ()) -> None:
+    def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
         """Send a message with copies of the descriptors, which must stay open until it is taken.
 
         Raises:
@@ -81,6 +79,11 @@ class Channel:
         self._waiting.append((packet, [os.dup(fd) for fd in descriptors]))
         if len(self._waiting) == 1:
             self._writable()
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether something waits for the other end to take it."""
+        return bool(self._waiting)
 
     def close(self) -> None:
         """Close this end; calling it again does nothing."""

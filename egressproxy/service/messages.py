@@ -123,8 +123,8 @@ class StatusReport:
 Answer = Done | Failed | Committed | StatusReport
 
 
-def encode(message: Order | Answer) -> bytes:
-    """A message as one packet."""
+def encode(message: object) -> bytes:
+    """A message, of this module or of ``recorder_messages``, as one packet."""
     return pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
 
 
@@ -136,5 +136,12 @@ def decode(packet: bytes) -> Any:
     """
     try:
         return pickle.loads(packet)  # noqa: S301 - both ends are ours, see the module's docstring
-    except (pickle.UnpicklingError, AttributeError, EOFError, ImportError, IndexError) as error:
+    except (
+        pickle.UnpicklingError,
+        AttributeError,
+        EOFError,
+        ImportError,
+        IndexError,
+        ValueError,
+    ) as error:
         raise ServiceError(f"a control packet cannot be read: {error}") from error

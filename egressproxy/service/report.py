@@ -1,10 +1,11 @@
-"""What became of a reload: the record that log, metrics and the HTTP answer share."""
+"""What became of a reload: the record that log, metrics, history and the HTTP answer share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from egressproxy.service.forwarded import NOTHING_REVOKED
 from egressproxy.service.journal import journal
@@ -114,3 +115,30 @@ def announce(report: ReloadReport) -> None:
             )
         case _:
             assert_never(report.outcome)
+
+
+def report_view(report: ReloadReport) -> dict[str, Any]:
+    """A reload as JSON, with every problem or every change; for HTTP and for the history."""
+    done = report.installation
+    return {
+        "outcome": str(report.outcome),
+        "triggers": [str(trigger) for trigger in report.triggers],
+        "at": moment(report.at),
+        "duration_ms": round(report.duration_s * 1000, 3),
+        "digest": report.digest,
+        "previous": report.previous or None,
+        "changes": list(report.changes),
+        "error": report.error or None,
+        "problems": [asdict(problem) for problem in report.problems],
+        "workers": done.workers,
+        "revoked": done.revoked,
+        "kept": done.kept,
+        "kernel_revoked": report.forwarded.revoked,
+        "kernel_kept": report.forwarded.kept,
+        "stall_ms": round(done.stall_s * 1000, 3),
+    }
+
+
+def moment(seconds: float) -> str:
+    """POSIX seconds as RFC 3339 text in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,214 @@
+"""The recorder: ``python -m egressproxy.service.recorder PIPE CONTROL COUNTERS``, by a supervisor.
+
+It reads the record log's lines from the pipe that all workers and the supervisor write to, and
+stores them for review, a batch a transaction. One thread does nothing but empty the pipe, because
+writers drop what does not fit; the other reads lines, hands them on and stores. It ends when the
+pipe and the control socket have ended, or on SIGTERM, which the kernel sends when the supervisor
+dies (its workers die then, too): in both cases after the last line is stored.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol
+
+from egressproxy.errors import StoreError
+from egressproxy.observe.cells import ReviewCount
+from egressproxy.observe.counters import Counters
+from egressproxy.observe.read import read_line
+from egressproxy.review.bounds import Bounds
+from egressproxy.review.reload_reports import reload_reports
+from egressproxy.review.store import open_store
+from egressproxy.review.writer import Writer
+from egressproxy.service.channel import MAX_PACKET_BYTES
+from egressproxy.service.child import end_with_parent
+from egressproxy.service.inbox import Inbox
+from egressproxy.service.journal import configure_journal, journal
+from egressproxy.service.keeping import Keeper
+from egressproxy.service.messages import decode, encode
+from egressproxy.service.recorder_messages import Opened, RecorderSpec, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from egressproxy.observe.record import FlowRecord
+    from egressproxy.service.keeping import ReviewCounters
+    from egressproxy.service.recorder_messages import Answer
+
+NICENESS: Final = 10
+LINGER_S: Final = 0.4
+"""Records come in company: one transaction for those of so long."""
+CLOSE_S: Final = 3.0
+"""How long a store that fails at the end is tried again."""
+END_S: Final = 15
+"""How long the end may take at all, where nobody is left to watch it."""
+MAX_REPORTS: Final = 50
+"""Of past reloads that the supervisor gets to know."""
+EXIT_FAULT: Final = 70  # EX_SOFTWARE, sysexits.h
+EXIT_STORE: Final = 74  # EX_IOERR
+_PASSING: Final = frozenset({"store", "busy", "full"})
+"""Codes of a store that may work later: its server is away, its disk is full."""
+_IGNORED_SIGNALS: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+
+
+class Consumer(Protocol):
+    """Who gets every batch besides the store."""
+
+    def take(self, records: Sequence[FlowRecord], lines: Sequence[bytes]) -> None:
+        """Take records with the line of each (newline included); must not wait, nor raise."""
+        ...
+
+    def close(self) -> None:
+        """Hand on what is left, for a few seconds at most."""
+        ...
+
+
+class Recorder:
+    """From lines to the store and the consumers.
+
+    Args:
+        inbox: what was read and is not yet recorded.
+        keeper: stores.
+        counters: the recorder's row.
+        consumers: get each batch before it is stored.
+    """
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        keeper: Keeper,
+        counters: ReviewCounters,
+        consumers: Sequence[Consumer] = (),
+    ) -> None:
+        self._inbox = inbox
+        self._keeper = keeper
+        self._counters = counters
+        self._consumers = consumers
+
+    def run(self) -> None:
+        """Record until the inbox has ended."""
+        while not self._inbox.has_ended:
+            self._inbox.wait(self._keeper.next_turn - time.monotonic())
+            self._inbox.linger(LINGER_S)
+            self.turn()
+        self._keeper.close(time.monotonic() + CLOSE_S)
+        for consumer in self._consumers:
+            consumer.close()
+
+    def turn(self) -> None:
+        """Record what has come."""
+        while (content := self._inbox.take()) is not None:
+            for note in content.notes:
+                self._keeper.note(note)
+            self._record(content.lines)
+            self._keeper.turn()
+        self._keeper.turn()
+
+    def _record(self, lines: Sequence[bytes]) -> None:
+        records: list[FlowRecord] = []
+        read: list[bytes] = []
+        for line in lines:
+            record = read_line(line)
+            if record is not None:
+                records.append(record)
+                read.append(line)
+        if len(records) < len(lines):
+            self._counters.review(ReviewCount.UNREADABLE, len(lines) - len(records))
+        if not records:
+            return
+        for consumer in self._consumers:
+            consumer.take(records, read)
+        self._keeper.take(records)
+
+
+def open_writer(spec: RecorderSpec) -> Writer:
+    """The store of a service, ready to be written to.
+
+    Raises:
+        StoreError: it cannot be had.
+    """
+    bounds = Bounds(max_age_days=spec.max_age_days, max_bytes=spec.max_bytes)
+    store = open_store(spec.store)
+    try:
+        writer = Writer(store, gateway=spec.gateway, bounds=bounds)
+        writer.note_recording(since=spec.since, allows=spec.allows)
+    except BaseException:
+        store.close()
+        raise
+    return writer
+
+
+def opening(keeper: Keeper, spec: RecorderSpec) -> Answer:
+    """Open the store for the first time, and say how that went."""
+    try:
+        keeper.open()
+        with open_store(spec.store, is_reader=True) as store:
+            reports = reload_reports(store, gateway=spec.gateway, most=MAX_REPORTS)
+    except StoreError as error:
+        return Refused(error.message, error.hint, error.code, error.code not in _PASSING)
+    return Opened(reports)
+
+
+def main() -> None:
+    """Record what comes from the descriptors that the arguments name."""
+    for number in _IGNORED_SIGNALS:  # a terminal sends them to the whole group
+        signal.signal(number, signal.SIG_IGN)
+    pipe, control, shared, supervisor = (int(argument) for argument in sys.argv[1:5])
+    configure_journal()
+    os.nice(NICENESS)
+    channel = socket.socket(fileno=control)
+    inbox = Inbox(pipe, channel)
+    signal.signal(signal.SIGTERM, lambda *_: inbox.stop())
+    end_with_parent(supervisor, signal.SIGTERM)
+    packet = channel.recv(MAX_PACKET_BYTES)
+    if not packet:  # the supervisor is gone already
+        sys.exit(0)
+    channel.setblocking(False)
+    spec: RecorderSpec = decode(packet)
+    row = Counters.attach(shared, spec.workers).recorder()
+    keeper = Keeper(lambda: open_writer(spec), row)
+    answer = opening(keeper, spec)
+    with suppress(OSError):  # the supervisor is gone
+        channel.send(encode(answer))
+    if isinstance(answer, Refused):
+        if answer.is_final:
+            sys.exit(EXIT_STORE)
+        journal().error("the review store cannot be opened, it is tried again", why=answer.message)
+    recorder = Recorder(inbox, keeper, row)
+    sys.exit(run(recorder, inbox, end_s=END_S))
+
+
+def run(recorder: Recorder, inbox: Inbox, *, end_s: int = 0) -> int:
+    """Read in this thread, record in another; the exit code.
+
+    Once all is read the process is ended by SIGALRM after ``end_s``, 0 for never.
+    """
+    faults: list[Exception] = []
+
+    def record() -> None:
+        try:
+            recorder.run()
+        except Exception as error:  # noqa: BLE001 - told below, and ends the process
+            faults.append(error)
+            inbox.stop()
+
+    thread = threading.Thread(target=record, name="recording")
+    thread.start()
+    inbox.fill()
+    if end_s:
+        signal.alarm(end_s)
+    thread.join()
+    if faults:
+        journal().error("recorder fault, it ends", exc_info=faults[0])
+        return EXIT_FAULT
+    return 0
+
+
+if __name__ == "__main__":
+    main()
