@@ -79,13 +79,10 @@ class Known:
         required = [row for row in rows if row.kind is Kind.REQUIRED]
         first = (required or rows)[0]
         names = list(dict.fromkeys((first.requirement, *(row.requirement for row in rows))))
-        some = " or ".join(names)
-        if required:
-            kind = Class.MISSING_REQUIREMENT
-            why = f"{some} needs it, and the policy does not have that requirement"
-        else:
-            kind = Class.OPTIONAL
-            why = f"{some} would allow it, which is recommended and not required"
+        also = f" (and by {', '.join(names[1:])})" if len(names) > 1 else ""
+        kind = Class.MISSING_REQUIREMENT if required else Class.OPTIONAL
+        verb = "needed" if required else "recommended"
+        why = f"{verb} by {names[0]}{also}, which the policy does not list"
         return Finding(kind=kind, why=why, requirement=names[0], symptom=self.symptom)
 
 
