@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from egressproxy.kernel.firewall_options import FirewallOptions
     from egressproxy.names import DnsName
     from egressproxy.observe.counting import WorkerCounters
+    from egressproxy.observe.tee import Tee
     from egressproxy.service.firewall_configuration import FirewallOrder
     from egressproxy.service.generation import Generation
     from egressproxy.service.options import RunOptions
@@ -66,6 +67,7 @@ class Firewall:
         run: where records go, settings, DNS.
         counters: the supervisor's row.
         current: the generation in force.
+        tee: makes what takes its records for the review as well, if anything does.
 
     Raises:
         KernelError: (on entry) what the kernel lacks or refuses, and what to do.
@@ -77,6 +79,8 @@ class Firewall:
         run: RunOptions,
         counters: WorkerCounters,
         current: Callable[[], Generation],
+        *,
+        tee: Callable[[], Tee] | None = None,
     ) -> None:
         self.problems: tuple[str, ...] = ("it is not up yet",)
         """What is not as it has to be; it is being put back."""
@@ -84,6 +88,7 @@ class Firewall:
         self._run = run
         self._counters = counters
         self._current = current
+        self._tee = tee
         self._lock = asyncio.Lock()  # one at a time changes the kernel's rules
         self._bell = asyncio.Event()
         self._stack = AsyncExitStack()
@@ -111,6 +116,10 @@ class Firewall:
         Empty until the table was seen.
         """
         return self._rules.judged()
+
+    def rule_packets(self) -> dict[str, int]:
+        """Packets by the id of each network rule, some seconds old."""
+        return self._rules.rule_packets()
 
     @property
     def options(self) -> FirewallOptions:
@@ -204,7 +213,8 @@ class Firewall:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         settings, loop = self._run.settings, asyncio.get_running_loop()
-        self._log = RecordLog(self._run.log.path, settings, self._counters)
+        tee = None if self._tee is None else self._tee()
+        self._log = RecordLog(self._run.log.path, settings, self._counters, tee)
         stack.push_async_callback(asyncio.to_thread, self._log.close, LOG_CLOSE_TIMEOUT_S)
         # What may be missing or taken is had before the first change.
         nflog = await asyncio.to_thread(Nflog, self.options.nflog_group)

@@ -74,6 +74,16 @@ class KernelRules:
                 found[outcome] += counter.packets
         return found
 
+    def rule_packets(self) -> dict[str, int]:
+        """Packets by the id of each network rule when the table was last looked at."""
+        table = self._table.seen
+        if table is None:
+            return {}
+        counted = (
+            (rule.id, table.counters.get(rule_counter(rule.id))) for rule in self.policy.rules
+        )
+        return {rule: counter.packets for rule, counter in counted if counter is not None}
+
     def put_up(self) -> None:
         """Guard, TPROXY's routing, table, sysctls; over whatever is there of a service before.
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """First order: who the worker is. Descriptors: counters, limits, then one a listener."""
+    """First order: who the worker is. Descriptors: see ``Serving``."""
 
     serial: int
     spec: WorkerSpec

@@ -81,6 +81,7 @@ class WorkerSpec:
     servers: tuple[Endpoint, ...] = ()
     overrides: Mapping[DnsName, tuple[str, ...]] = field(default_factory=dict)
     mark: int = DEFAULT_MARK
+    is_recorded: bool = False
 
 
 def host_name() -> str:

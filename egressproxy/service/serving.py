@@ -13,6 +13,7 @@ from egressproxy.errors import ServiceError
 from egressproxy.kernel.addresses import own_addresses
 from egressproxy.observe.counters import Counters
 from egressproxy.observe.log import RecordLog
+from egressproxy.observe.tee import Tee
 from egressproxy.planes.context import EngineContext, EngineOptions
 from egressproxy.planes.engine import TICK_S, Engine
 from egressproxy.planes.limits import FlowLimits
@@ -37,8 +38,8 @@ class Serving:
 
     Args:
         spec: who this worker is.
-        descriptors: counters, limits, then one listener for each of ``spec.kinds``; owned from here
-            on.
+        descriptors: counters, limits, the recorder's pipe where ``spec.is_recorded``, then one
+            listener for each of ``spec.kinds``; owned from here on.
         on_fault: called with what an engine's turn raised, which is a bug: the engine is not turned
             again.
     """
@@ -50,13 +51,14 @@ class Serving:
         on_fault: Callable[[Exception], None],
     ) -> None:
         counters, limits, *listeners = descriptors
+        tee = Tee(listeners.pop(0)) if spec.is_recorded else None
         self._spec = spec
         self._on_fault = on_fault
         self._loop = asyncio.get_running_loop()
         self._listeners = [socket.socket(fileno=fd) for fd in listeners]
         self._counters = Counters.attach(counters, spec.workers).worker(spec.index)
         self._limits = FlowLimits.attach(limits, spec.workers).worker(spec.index, spec.settings)
-        self._log = RecordLog(spec.log.path, spec.settings, self._counters)
+        self._log = RecordLog(spec.log.path, spec.settings, self._counters, tee)
         self._resolver = Resolver(
             spec.settings,
             servers=[str(server) for server in spec.servers],

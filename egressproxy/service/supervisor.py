@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from collections import deque
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import replace
 from enum import StrEnum
@@ -29,8 +30,13 @@ from egressproxy.service.listeners import open_listeners
 from egressproxy.service.notify import notify
 from egressproxy.service.options import WorkerSpec
 from egressproxy.service.process import END_GRACE_S
+from egressproxy.service.recorder_messages import RuleHitsNote
+from egressproxy.service.recording import END_GRACE_S as RECORDER_END_S
+from egressproxy.service.recording import Recording, recorder_spec
 from egressproxy.service.reload import Reloader
+from egressproxy.service.reload_history import MAX_REPORTS, reload_note
 from egressproxy.service.report import Outcome, ReloadReport, Trigger, announce
+from egressproxy.service.rule_hits import RuleHits
 from egressproxy.service.tag_age import warn_daily, warn_if_stale
 from egressproxy.service.watch import watch
 from egressproxy.service.watchdog import feed_watchdog, watchdog_s
@@ -47,6 +53,7 @@ if TYPE_CHECKING:
     from egressproxy.service.options import Listener, RunOptions
 
 COUNTDOWN_S: Final = 2.0
+RULE_HITS_S: Final = 60.0
 _COUNTED: Final = {
     Outcome.APPLIED: ReloadOutcome.OK,
     Outcome.UNCHANGED: ReloadOutcome.OK,
@@ -79,6 +86,9 @@ class Supervisor:
         self.listeners: tuple[Listener, ...] = ()
         self.crew: Crew | None = None
         self.last_reload: ReloadReport | None = None
+        self.reloads: deque[ReloadReport] = deque(maxlen=MAX_REPORTS)
+        """Of this service, and before them those that the review store remembers; oldest first."""
+        self._recording: Recording | None = None
         self._tags: TagEdition | None = None
         self.counters = Counters.create(options.workers)
         self._limits = FlowLimits.create(options.workers)
@@ -141,17 +151,25 @@ class Supervisor:
                     await self._serve(first, opened)
 
     async def _serve(self, first: Generation, opened: OpenListeners) -> None:
-        crew = self.crew = self._recruit(first, opened)
         async with AsyncExitStack() as stack:
+            if self.options.review_store is not None:
+                recording = self._record(self.options.review_store)
+                self._recording = await stack.enter_async_context(recording)
+                self.reloads.extend(recording.past)
+            crew = self.crew = self._recruit(first, opened)
             if self._order is not None:
                 order = replace(self._order, options=_with_ports(self._order.options, opened))
                 row = self.counters.supervisor()
-                firewall = Firewall(order, self.options, row, lambda: crew.current)
+                tee = self._recording.tee if self._recording is not None else None
+                firewall = Firewall(order, self.options, row, lambda: crew.current, tee=tee)
                 self.firewall = await stack.enter_async_context(firewall)
             await self._keep_serving(crew, opened)
         crew.current.close()
         if crew.failure is not None:
             raise crew.failure
+
+    def _record(self, store: str) -> Recording:
+        return Recording(recorder_spec(self.options, store, time.time()), self.counters)
 
     async def _keep_serving(self, crew: Crew, opened: OpenListeners) -> None:
         reloader = self._reloader = Reloader(
@@ -164,7 +182,9 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             ended = group.create_task(crew.keep_alive(), name="crew")
             stop = group.create_task(self._stop.wait(), name="stop")
-            watchdog = group.create_task(self._watchdog(crew), name="watchdog")
+            lasting = [group.create_task(self._watchdog(crew), name="watchdog")]
+            if self._recording is not None:
+                lasting.append(group.create_task(self._recording.keep(), name="recorder"))
             duties = [
                 stop,
                 group.create_task(self._announce_readiness(crew), name="readiness"),
@@ -180,15 +200,17 @@ class Supervisor:
             ]
             if self.firewall is not None:
                 duties.append(group.create_task(self.firewall.keep(), name="firewall"))
+                duties.append(group.create_task(self._note_rule_hits(self.firewall)))
             await asyncio.wait({ended, stop}, return_when=asyncio.FIRST_COMPLETED)
             for duty in duties:
                 duty.cancel()
-            limit_s = self.options.settings.drain_timeout_s + END_GRACE_S
+            limit_s = self.options.settings.drain_timeout_s + END_GRACE_S + RECORDER_END_S
             notify("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int(limit_s * 1e6)}", "STATUS=draining")
             shutting = group.create_task(_shut(crew, opened), name="shutting")
             await self._drain(crew, ended)
             shutting.cancel()
-            watchdog.cancel()
+            for task in lasting:
+                task.cancel()
 
     def _recruit(self, first: Generation, opened: OpenListeners) -> Crew:
         options = self.options
@@ -197,6 +219,7 @@ class Supervisor:
             patience_s=options.settings.worker_timeout_s,
             on_worker_lost=self.counters.restarted,
         )
+        recorder = () if self._recording is None else (self._recording.descriptor,)
         for index, sockets in enumerate(opened.sockets):
             spec = WorkerSpec(
                 index=index,
@@ -207,9 +230,10 @@ class Supervisor:
                 servers=options.servers,
                 overrides=options.overrides,
                 mark=options.mark,
+                is_recorded=bool(recorder),
             )
-            descriptors = (self.counters.fd, self._limits.fd, *(s.fileno() for s in sockets))
-            crew.add(spec, descriptors)
+            listeners = (each.fileno() for each in sockets)
+            crew.add(spec, (self.counters.fd, self._limits.fd, *recorder, *listeners))
         self._note(
             ReloadReport(
                 outcome=Outcome.APPLIED,
@@ -220,6 +244,15 @@ class Supervisor:
             )
         )
         return crew
+
+    async def _note_rule_hits(self, firewall: Firewall) -> None:
+        """Forwarded allows make no records: for the review their rules' counters stand for them."""
+        hits = RuleHits()
+        while True:
+            packets = hits.grown(firewall.rule_packets())
+            if packets and self._recording is not None:
+                self._recording.note(RuleHitsNote(packets, time.time()))
+            await asyncio.sleep(RULE_HITS_S)
 
     async def _announce_readiness(self, crew: Crew) -> None:
         await crew.ready.wait()
@@ -253,7 +286,10 @@ class Supervisor:
 
     def _note(self, report: ReloadReport) -> None:
         self.last_reload = report
+        self.reloads.append(report)
         announce(report)
+        if self._recording is not None:
+            self._recording.note(reload_note(report))
         if Trigger.START not in report.triggers:
             self.counters.reloaded(_COUNTED[report.outcome])
         if report.outcome is Outcome.APPLIED:
