@@ -139,6 +139,8 @@ class _Sorter:
         if because is not None:
             return because
         name = None if subject.name is None else DnsName(subject.name)
+        if name is not None and (because := self._denied_elsewhere(name)) is not None:
+            return because
         near = self._near(subject, name, verdict)
         if near is not None and (because := _by_near_miss(near)) is not None:
             return because
@@ -157,6 +159,16 @@ class _Sorter:
             return Because("documented as harmless when blocked", is_barred=False)
         if finding.kind is Class.OPTIONAL and not self.limits.with_optional:
             return Because(_optional(finding), is_barred=False)
+        return None
+
+    def _denied_elsewhere(self, name: DnsName) -> Because | None:
+        """Who denies a name on one port wants no suggestion to open it on another."""
+        program = self.ruleset.program
+        for value in program.matcher.names(name):
+            for number in program.matcher.group(value):
+                rule = program.rules[number]
+                if rule.action is Action.DENY:
+                    return Because(f"{rule.id} denies this name otherwise ({rule.origin})")
         return None
 
     def _near(self, subject: Subject, name: DnsName | None, verdict: Verdict) -> NearMiss | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from egressproxy.observe.record import NameSource, Plane
 from egressproxy.policy.verdict import Action, Pass, Reason
-from egressproxy.review.model import Subject, SubjectCount
+from egressproxy.review.model import Class, Finding, Subject, SubjectCount
 from tests.policy.building import NOON
 
 if TYPE_CHECKING:
@@ -50,3 +50,16 @@ def allowed(name: str | None = "a.example", **more: Any) -> Subject:
 def counted(one: Subject, count: int = 1, *, at: float = NOON) -> SubjectCount:
     """A subject with flows in the hour before ``at``."""
     return SubjectCount(subject=one, count=count, first_at=at - 3600, last_at=at)
+
+
+class Told:
+    """A classifier that says what a test tells it, by name or address; else unknown."""
+
+    def __init__(self, **classes: tuple[str, ...]) -> None:
+        self._kinds = {
+            target: Class[kind.upper()] for kind, targets in classes.items() for target in targets
+        }
+
+    def finding(self, subject: Subject) -> Finding:
+        kind = self._kinds.get(subject.target, Class.UNKNOWN)
+        return Finding(kind=kind, why=f"told so of {subject.target}")
