@@ -16,7 +16,7 @@ neither waits. All of it runs on one thread.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from egressproxy.planes.accept import Acceptor
 from egressproxy.planes.dial import Dialler
@@ -33,36 +33,16 @@ from egressproxy.planes.refuse import Refuser
 from egressproxy.planes.relay import Relay
 from egressproxy.planes.revoke import Revoker, SwapReport
 from egressproxy.planes.sniff import Sniffer
+from egressproxy.planes.survey import Survey
 from egressproxy.planes.timers import TICK_S, Timers
 from egressproxy.planes.tunnel import Tunnels
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
 
     from egressproxy.planes.context import EngineContext, Judge, ListenerKind
-    from egressproxy.planes.flow import Flow
 
-__all__ = ["TICK_S", "Engine", "FlowFacts", "SwapReport"]
-
-
-class FlowFacts(NamedTuple):
-    """An open flow as an operator sees it; ``age_s`` and ``idle_s`` in seconds."""
-
-    number: int
-    plane: str
-    stage: str
-    src: str
-    src_port: int
-    dst: str | None
-    dst_port: int
-    name: str | None
-    rule: str | None
-    dialled_ip: str | None
-    bytes_up: int
-    bytes_down: int
-    age_s: float
-    idle_s: float
+__all__ = ["TICK_S", "Engine", "SwapReport"]
 
 
 class Engine:
@@ -159,10 +139,9 @@ class Engine:
         self._flush()
         self._reactor.close()
 
-    def flows(self) -> Iterator[FlowFacts]:
-        """The open flows."""
-        for flow in self._flows.open():
-            yield self._facts(flow)
+    def survey(self, most: int) -> Survey:
+        """Begin to look at the open flows: ``most`` of the oldest and of the busiest."""
+        return Survey(self._context, self._reactor, self._ledger, most=most)
 
     def _cut(self) -> None:
         for flow in list(self._flows.open()):
@@ -173,23 +152,3 @@ class Engine:
     def _flush(self) -> None:
         self._ledger.flush()
         self._flows.flush()
-
-    def _facts(self, flow: Flow) -> FlowFacts:
-        now = self._reactor.now
-        facts, verdict, upstream = flow.facts, flow.verdict, flow.upstream
-        return FlowFacts(
-            number=flow.number,
-            plane=flow.plane.value,
-            stage=flow.stage.value,
-            src=flow.source.address,
-            src_port=flow.src_port,
-            dst=flow.dst_ip,
-            dst_port=flow.dst_port,
-            name=None if facts is None else facts.name,
-            rule=None if verdict is None else verdict.rule_id,
-            dialled_ip=flow.dialled_ip,
-            bytes_up=flow.up + flow.client.moved,
-            bytes_down=flow.down + (0 if upstream is None else upstream.moved),
-            age_s=now - flow.started,
-            idle_s=now - flow.touched,
-        )

@@ -24,6 +24,16 @@ class Records:
         self._out = out
         self._open: dict[Authority | None, NameRecord] = {}
 
+    @property
+    def last(self) -> NameRecord | None:
+        """That of the last request, while it is open."""
+        return next(reversed(self._open.values()), None)
+
+    def bytes_moved(self) -> tuple[int, int]:
+        """Octets up and down of all open records."""
+        found = self._open.values()
+        return sum(each.bytes_up for each in found), sum(each.bytes_down for each in found)
+
     def use(self, authority: Authority | None, verdict: Verdict) -> NameRecord:
         """The open record of an allowed name; a new one where policy now says otherwise."""
         record = self._open.pop(authority, None)

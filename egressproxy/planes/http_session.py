@@ -15,7 +15,7 @@ from egressproxy.planes.http_exchanges import Exchanges
 from egressproxy.policy.verdict import Action, Reason, Verdict
 
 if TYPE_CHECKING:
-    from egressproxy.planes.http_commands import Command
+    from egressproxy.planes.http_commands import Command, NameRecord
     from egressproxy.wire.http_authority import Authority
 
 _DIAL_ERRORS: Final = {
@@ -40,6 +40,17 @@ class HttpSession(Exchanges):
     """
 
     __slots__ = ()
+
+    # What an operator sees.
+
+    @property
+    def last_record(self) -> NameRecord | None:
+        """The open record of the last request."""
+        return self._records.last
+
+    def bytes_moved(self) -> tuple[int, int]:
+        """Octets up and down of the names that are open."""
+        return self._records.bytes_moved()
 
     # What it wants, out.
 

@@ -64,6 +64,10 @@ class Ledger:
             self._counters.bytes_moved(self._up, self._down)
             self._up = self._down = 0
 
+    def flow_id(self, flow: Flow) -> str:
+        """What a flow is called in its records."""
+        return f"{self._prefix}{flow.number:x}"
+
     def judge(self, flow: Flow, facts: Facts, decide: Callable[[Facts, float], Verdict]) -> Verdict:
         """Ask a ruleset, and time it now and then.
 
@@ -164,7 +168,7 @@ class Ledger:
         age = context.clock() - flow.started
         return FlowRecord(
             time=context.wall_clock() - age,
-            flow_id=f"{self._prefix}{flow.number:x}",
+            flow_id=self.flow_id(flow),
             action=verdict.action,
             reason=verdict.reason,
             plane=flow.plane,

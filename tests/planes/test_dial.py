@@ -65,7 +65,7 @@ class TestDialling:
         world, port, server = tls_world(worlds)
         world.resolver.names[NAME] = ("127.0.0.9", "127.0.0.10", SERVER)
         tunnel(world, port, server)
-        assert [facts.dialled_ip for facts in world.engine.flows()] == [SERVER]
+        assert [facts.dialled_ip for facts in world.flows()] == [SERVER]
 
     def test_the_next_address_while_one_is_silent(self, worlds: Worlds) -> None:
         world, port, server = tls_world(worlds)
@@ -79,16 +79,16 @@ class TestDialling:
         world.pass_time(0.1)
         world.upstream(server)
         world.turn()
-        assert [facts.dialled_ip for facts in world.engine.flows()] == [SERVER]
+        assert [facts.dialled_ip for facts in world.flows()] == [SERVER]
         world.pass_time(20)  # no timer of the race is left
-        assert [facts.stage for facts in world.engine.flows()] == ["relay"]
+        assert [facts.stage for facts in world.flows()] == ["relay"]
 
     def test_a_race_won_by_the_last_after_failures_leaves_no_timer(self, worlds: Worlds) -> None:
         world, port, server = tls_world(worlds)
         world.resolver.names[NAME] = ("127.0.0.9", SERVER)
         tunnel(world, port, server)
         world.pass_time(20)
-        assert [facts.stage for facts in world.engine.flows()] == ["relay"]
+        assert [facts.stage for facts in world.flows()] == ["relay"]
 
     def test_timeouts_of_an_address_and_of_all(self, worlds: Worlds) -> None:
         world, port, _ = tls_world(worlds)

@@ -294,7 +294,7 @@ def test_a_websocket_becomes_a_tunnel(worlds: Worlds) -> None:
     assert client.recv_exactly(9) == b"frame one"
     client.send(b"frame two")
     assert upstream.recv() == b"frame two"
-    assert [facts.stage for facts in world.engine.flows()] == ["relay"]
+    assert [facts.stage for facts in world.flows()] == ["relay"]
     client.finish()
     assert upstream.recv() == b""
     upstream.close()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from egressproxy.observe.record import FlowRecord
+    from egressproxy.planes.survey import FlowFacts
     from egressproxy.policy.ruleset import Ruleset
 
 GATEWAY = "127.0.0.1"
@@ -315,6 +316,13 @@ class World:
     @property
     def records(self) -> list[FlowRecord]:
         return self.log.records
+
+    def flows(self, most: int = 100) -> list[FlowFacts]:
+        """The open flows."""
+        survey = self.engine.survey(most)
+        while not survey.turn():
+            pass
+        return survey.facts()
 
     def outcomes(self) -> list[tuple[Action, Reason, str]]:
         return [(r.action, r.reason, r.close_reason) for r in self.records]
