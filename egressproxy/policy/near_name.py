@@ -66,7 +66,10 @@ def _other_name(pattern: Pattern, name: DnsName, tail: str, suffix: str) -> tupl
         different = [i for i, label in enumerate(ours) if label != theirs[i]]
         if len(different) == 1 and len(ours) > 2 and _is_telling(different[0], len(ours), pattern):
             place = different[0]
-            return Kind.LABEL, f"{pattern} has {theirs[place]!r} where this has {ours[place]!r}"
+            kind = Kind.LABEL
+            if place == len(ours) - 2 and _is_alike(ours[place], theirs[place]):
+                kind = Kind.SPELLING  # the domain itself: another region is never there
+            return kind, f"{pattern} has {theirs[place]!r} where this has {ours[place]!r}"
     matcher = SequenceMatcher(None, tail, suffix, autojunk=False)
     if matcher.real_quick_ratio() > _ALIKE and matcher.quick_ratio() > _ALIKE:
         # Another host of a domain is another name; of two labels the first is the domain itself.
@@ -74,6 +77,10 @@ def _other_name(pattern: Pattern, name: DnsName, tail: str, suffix: str) -> tupl
         if matcher.ratio() > (0.9 if is_other_host else _ALIKE):
             return Kind.SPELLING, f"{pattern} is spelt almost like this"
     return None, ""
+
+
+def _is_alike(ours: str, theirs: str) -> bool:
+    return SequenceMatcher(None, ours, theirs, autojunk=False).ratio() > _ALIKE
 
 
 def _is_telling(place: int, labels: int, pattern: Pattern) -> bool:

@@ -70,6 +70,7 @@ NEAR = {
     "prefix": (flow("xd-1.storage.test"), "disks", Kind.PREFIX, "start with 'md-'"),
     "region": (flow("a.hcp.eastus.azmk8s.io"), "region", Kind.LABEL, "'japaneast' where this has"),
     "spelling": (flow("githb.com"), "github", Kind.SPELLING, "github.com is spelt"),
+    "spelling of a domain": (flow("mcr.mircosoft.com"), "one", Kind.SPELLING, "has 'microsoft'"),
     "homoglyph": (
         flow("g\u0131thub.com"),
         "github",
