@@ -14,6 +14,7 @@ POST   /logout             ends it
 GET    /review/denies      what was denied (or allowed), filtered, grouped, in pages
 GET    /review/denies.csv  the same lines as a file; ``denies.json`` too
 GET    /review/name        one name: who, when, why, what would help
+GET    /review/suggestions what would let missing flows through, tried on recorded ones
 GET    /review/catalog     the documented requirements, browsed and searched
 GET    /static/{name}      style sheet, script, icon
 ====== =================== ========================================================================
@@ -33,6 +34,7 @@ from egressproxy.admin.name_page import NamePage
 from egressproxy.admin.overview import Overview
 from egressproxy.admin.reloads import Reloads
 from egressproxy.admin.static_files import PREFIX, static_file
+from egressproxy.admin.suggestions_page import SuggestionsPage
 
 if TYPE_CHECKING:
     from egressproxy.admin.frame import Frame
@@ -51,6 +53,7 @@ def add_browser_pages(application: web.Application, frame: Frame) -> None:
             *live.routes(),
             *DeniesPage(frame).routes(),
             *NamePage(frame).routes(),
+            *SuggestionsPage(frame).routes(),
             *CatalogPage(frame).routes(),
             *Reloads(frame).routes(),
         ]
