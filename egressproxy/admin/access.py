@@ -20,7 +20,7 @@ import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from aiohttp import web
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 CHANGE_HEADER: Final = "X-Egressproxy"
 FORM_FIELD: Final = "form_token"
 LOGIN: Final = "/login"
+MAX_FIELDS: Final = 20
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 SECURITY_HEADERS: Final = {
@@ -128,9 +129,9 @@ class Access:
             RefusedError: it is not one that we gave to this visitor.
         """
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
-        text = (await request.post()).get(FORM_FIELD, "")
+        text = (await form_of(request)).get(FORM_FIELD, "")
         cookie = "" if request[VISITOR].is_new else request[VISITOR].cookie
-        is_ours = isinstance(text, str) and self.sessions.is_form_token(text, cookie)
+        is_ours = self.sessions.is_form_token(text, cookie)
         if site != "same-origin" or not is_ours:
             raise RefusedError(
                 403,
@@ -250,6 +251,23 @@ def bearer(request: web.Request) -> str:
     """The token of the Authorization header, or nothing (RFC 6750 section 2.1)."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+async def form_of(request: web.Request) -> dict[str, str]:
+    """The fields of a form, each once.
+
+    Raises:
+        RefusedError: it is not a form as browsers send it.
+        HTTPRequestEntityTooLarge: it is longer than the server allows.
+    """
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise RefusedError(415, "a form is wanted, as a browser sends it")
+    # Not request.post(), which believes the charset that a client names.
+    text = (await request.read()).decode("utf-8", "replace")
+    try:
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS))
+    except ValueError as error:
+        raise RefusedError(400, "too many fields") from error
 
 
 def local_path(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from egressproxy.admin.access import VISITOR, address_of, local_path, too_often
+from egressproxy.admin.access import VISITOR, address_of, form_of, local_path, too_often
 from egressproxy.admin.options import MAX_TOKEN_CHARACTERS
 from egressproxy.admin.sessions import Right
 from egressproxy.service.journal import journal
@@ -42,12 +42,12 @@ class Login:
         access = self._frame.access
         if not access.options.has_tokens:
             raise web.HTTPSeeOther("/review")
-        given = await request.post()
-        target = local_path(str(given.get("next", "")))
+        given = await form_of(request)
+        target = local_path(given.get("next", ""))
         address = address_of(request)
         if wait_s := access.logins.wait_s(address):
             raise too_often("wrong tokens", wait_s)
-        token = str(given.get(TOKEN_FIELD, "")).strip()[: MAX_TOKEN_CHARACTERS + 1]
+        token = given.get(TOKEN_FIELD, "").strip()[: MAX_TOKEN_CHARACTERS + 1]
         right = access.right_of(token)
         if right is Right.NONE:
             access.logins.spend(address)

@@ -27,7 +27,7 @@ _LABEL: Final = 62
 _GAP: Final = 0.18
 """Of a bar's place that stays empty."""
 _DAY_S: Final = 86400
-_STEPS_S: Final = (60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, _DAY_S, 7 * _DAY_S)
+_STEPS_S: Final = (60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, _DAY_S, 2 * _DAY_S, 7 * _DAY_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,12 +44,11 @@ class Reloads:
     async def _page(
         self, request: web.Request, *, failure: str = "", status: int = 200
     ) -> web.Response:
-        last = self._frame.supervisor.last_reload
         return await self._frame.page(
             request,
             "reloads.html",
             status=status,
-            reloads=[last] if last else [],
+            reloads=list(reversed(self._frame.supervisor.reloads)),
             headline=headline,
             failure=failure,
             max_lines=MAX_LINES,

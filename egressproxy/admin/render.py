@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_SHOWN: Final = 256
 """Characters of a peer's text that are shown; what is longer ends in ``…``."""
+MAX_UNBROKEN: Final = 20
+"""Characters that stay on one line; every IPv4 address is shorter."""
 _BREAKABLE: Final = re.compile(r"[^.]{0,23}\.|[^.]{1,24}")
 _STEPS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
 _BINARY: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -39,10 +41,10 @@ def render(template: str, context: Mapping[str, object]) -> str:
     return _ENVIRONMENT.get_template(template).render(context)
 
 
-def visible(text: object) -> str:
-    """A peer's text with every character that does not show itself written as an escape."""
+def visible(text: object, limit: int = MAX_SHOWN) -> str:
+    """A text with every character that does not show itself written as an escape."""
     whole = str(text)
-    shown = whole[:MAX_SHOWN] + ("…" if len(whole) > MAX_SHOWN else "")
+    shown = whole[:limit] + ("…" if len(whole) > limit else "")
     if shown.isprintable():
         return shown
     return "".join(
@@ -53,12 +55,13 @@ def visible(text: object) -> str:
 def peer(text: object, *, empty: str = "none") -> Markup:
     """A peer's text, told apart from our own and kept from turning the line's direction.
 
-    It may break after dots, and where it goes on for long without any.
+    A long one may break after dots, and where it goes on without any.
     """
     if text is None or text == "":
         return Markup('<span class="none">{}</span>').format(empty)
-    pieces = Markup("<wbr>").join(_BREAKABLE.findall(visible(text)))
-    return Markup('<bdi class="peer">{}</bdi>').format(pieces)
+    shown = visible(text)
+    pieces = [shown] if len(shown) <= MAX_UNBROKEN else _BREAKABLE.findall(shown)
+    return Markup('<bdi class="peer">{}</bdi>').format(Markup("<wbr>").join(pieces))
 
 
 def number(value: float) -> str:
@@ -161,6 +164,7 @@ def _environment() -> Environment:
         "class_text": class_text,
         "clock": clock,
         "iso": iso,
+        "moment": moment_text,
         "number": number,
         "octets": octets,
         "peer": peer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -56,6 +57,7 @@ class FakeSupervisor:
     is_ready: bool = False
     last_reload: ReloadReport | None = None
     firewall: Any = None
+    reloads: deque[ReloadReport] = field(default_factory=deque)
     answers: list[ReloadReport | ServiceError] = field(default_factory=list)
     asked: list[Trigger] = field(default_factory=list)
 
@@ -64,8 +66,13 @@ class FakeSupervisor:
         answer = self.answers.pop(0)
         if not isinstance(answer, ReloadReport):
             raise answer
-        self.last_reload = answer
+        self.note(answer)
         return answer
+
+    def note(self, report: ReloadReport) -> None:
+        """Add to the history, as the supervisor does."""
+        self.last_reload = report
+        self.reloads.append(report)
 
     @property
     def as_supervisor(self) -> Supervisor:
@@ -89,12 +96,14 @@ def serving_supervisor(
         FakeCrew(generation),
         Phase.SERVING,
         is_ready=True,
-        last_reload=ReloadReport(
+    )
+    supervisor.note(
+        ReloadReport(
             outcome=Outcome.APPLIED,
             triggers=(Trigger.START,),
             at=generation.loaded_at,
             digest=generation.policy.digest,
-        ),
+        )
     )
     try:
         yield supervisor
