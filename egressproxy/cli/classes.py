@@ -9,12 +9,11 @@ import click
 
 from egressproxy.policy.compile import compile_policy
 from egressproxy.policy.load import load_policy
-from egressproxy.review.behaviour import behaviour_of
+from egressproxy.review.behaviour import observe_behaviour
 from egressproxy.review.classify import Classifier
-from egressproxy.review.model import Filter
-from egressproxy.review.queries import subjects
 
 if TYPE_CHECKING:
+    from egressproxy.review.model import Filter
     from egressproxy.review.store import Store
 
 policy_option: Final = click.option(
@@ -40,5 +39,5 @@ def classifier_of(
     if policy_file is not None:
         policy = load_policy(policy_file, allow_outside=allow_outside)
     ruleset = compile_policy(policy) if policy else None
-    denied = subjects(store, Filter(since=where.since, until=where.until))
-    return Classifier(policy, ruleset, behaviour_of(denied), now=now)
+    behaviour = observe_behaviour(store, where.since, where.until)
+    return Classifier(policy, ruleset, behaviour, now=now)

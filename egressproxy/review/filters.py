@@ -5,6 +5,7 @@ Classes are no condition here: what class a subject has is not in the store.
 
 from __future__ import annotations
 
+from ipaddress import IPv6Network
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import and_, func, not_, or_
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, ColumnElement
 
+    from egressproxy.policy.networks import Network
     from egressproxy.review.model import Filter
 
+_IPV4: Final = IPv6Network("::ffff:0:0/96")
 _ESCAPE: Final = "\\"
 _of = subject.c
 
@@ -33,9 +36,7 @@ def _conditions(where: Filter) -> Iterator[ColumnElement[bool]]:
     if where.is_denied is not None:
         yield denied if where.is_denied else not_(denied)
     if where.sources or where.source_groups:
-        spans = map(key_span, where.sources)
-        ranges = [_of.src_key.between(first, last) for first, last in spans]
-        yield or_(*ranges, _of.source_group.in_(where.source_groups))
+        yield or_(*map(_inside, where.sources), _of.source_group.in_(where.source_groups))
     if where.names:
         nameless = and_(_of.name.is_(None), _like(_of.dst_ip, where.names))
         yield or_(_like(_of.name, where.names), nameless)
@@ -49,6 +50,14 @@ def _conditions(where: Filter) -> Iterator[ColumnElement[bool]]:
         yield _of.plane.in_(where.planes)
     if where.gateways:
         yield _of.gateway.in_(where.gateways)
+
+
+def _inside(network: Network) -> ColumnElement[bool]:
+    """Clients of a range; a large IPv6 one has room for all IPv4 keys, and does not mean them."""
+    inside = _of.src_key.between(*key_span(network))
+    if network.version == 6 and network.supernet_of(_IPV4):
+        return and_(inside, not_(_of.src_key.between(*key_span(_IPV4))))
+    return inside
 
 
 def _like(column: Column[str], texts: Iterable[str]) -> ColumnElement[bool]:

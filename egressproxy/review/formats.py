@@ -88,6 +88,7 @@ def record_as_json(record: StoredRecord, finding: Finding | None = None) -> dict
         "alpn": list(subject.alpn),
         "tls_versions": list(record.tls_versions),
         "ech": subject.ech,
+        "hello_split": subject.hello_split,
         "dialled_ip": record.dialled_ip,
         "destination_match": record.destination_match,
         "bytes_up": record.bytes_up,

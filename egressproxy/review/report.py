@@ -153,7 +153,9 @@ def _of_top(
     """The groups as the database counts them, with what their subjects say besides."""
     top = queries.top(store, where, by, limit=limit, by_time=order == "last")
     keys = [each.key for each in top]
-    counts = queries.subjects(store, where, by=by, keys=keys) if keys else []
+    counts = []
+    if keys:
+        counts = queries.subjects(store, where, limit=queries.MAX_SUBJECTS, by=by, keys=keys)
     gathered = _gathered(counts, by, classifier)
     return Report(
         lines=tuple(
@@ -187,7 +189,7 @@ class _Listing(NamedTuple):
 
 
 def _of_all(store: Store, where: Filter, listing: _Listing, classifier: Findings | None) -> Report:
-    counts = queries.subjects(store, where)
+    counts = queries.subjects(store, where, limit=queries.MAX_SUBJECTS)
     is_cut = len(counts) >= queries.MAX_SUBJECTS
     if where.classes:
         counts = [each for each in counts if _class(each.subject, classifier) in where.classes]
