@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 _CONFIGURATION: Final = """
 user root
 pidfile {directory}/sniproxy.pid
-error_log {{ filename /dev/null priority emerg }}
+error_log {{
+  filename /dev/null
+}}
 listener 0.0.0.0:{listen} {{
   protocol tls
   table allowed
