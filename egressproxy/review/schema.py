@@ -238,7 +238,7 @@ def storable_or_none(text: str | None) -> str | None:
 
 def packed_texts(texts: Sequence[str]) -> str:
     """Texts as a column keeps them; few kinds of few texts, mostly none."""
-    return json.dumps(texts) if texts else ""
+    return json.dumps([storable(each) for each in texts]) if texts else ""
 
 
 def unpacked_texts(packed: str) -> tuple[str, ...]:

@@ -179,17 +179,17 @@ class SubjectIds:
     def _find(
         self, connection: Connection, digests: dict[bytes, Key], records: dict[Key, FlowRecord]
     ) -> list[bytes]:
-        """Stage those that the store has; the others are given back, sorted."""
-        rest = set(digests)
+        """Stage those that the store has; the others are given back, in their order."""
+        rest = dict.fromkeys(digests)
         wanted = list(digests)
         for start in range(0, len(wanted), _CHUNK):
             found = connection.execute(_ask, {"digests": wanted[start : start + _CHUNK]})
             for number, digest in found:
-                rest.discard(digest)
+                del rest[digest]
                 key = digests[digest]
                 # The hour before: the first record that is met also says where the name leads.
                 self._staged[key] = _Known(number, schema.hour_of(records[key].time))
-        return sorted(rest)
+        return list(rest)
 
     def _make(
         self,

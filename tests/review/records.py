@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from egressproxy.observe.record import FlowRecord, NameSource, Plane
 from egressproxy.policy.verdict import Action, Pass, Reason
@@ -153,6 +153,26 @@ KINDS: Final = (
         alpn=(),
     ),
 )
+
+
+def flow(**fields: Any) -> FlowRecord:
+    """A denied flow at ``START``, with any field set otherwise."""
+    denied = {
+        "time": START,
+        "flow_id": "0-1",
+        "src_port": 50123,
+        "action": Action.DENY,
+        "reason": Reason.DEFAULT_DENY,
+        "plane": Plane.TRANSPARENT,
+        "protocol": "tls",
+        "src_ip": "10.240.0.4",
+        "dst_port": 443,
+        "dst_ip": "20.1.2.3",
+        "name": "evil.example",
+        "name_source": NameSource.SNI,
+        "close_reason": "refused",
+    }
+    return FlowRecord(**{**denied, **fields})
 
 
 def traffic(
