@@ -122,6 +122,11 @@ class Firewall:
         return self._rules.rule_packets()
 
     @property
+    def book(self) -> AddressBook:
+        """The names of the addresses that network rules open by name."""
+        return self._book
+
+    @property
     def options(self) -> FirewallOptions:
         """What was asked for."""
         return self._order.options

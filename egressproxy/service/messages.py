@@ -80,7 +80,18 @@ class Status:
     serial: int
 
 
-Order = Boot | Prepare | Commit | Abort | Drain | End | Reopen | Status
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Write the open flows, ``most`` of the oldest and of the busiest, into the memfd beside it.
+
+    Pickled, a list of ``planes.survey.FlowFacts``; answered with ``Done``.
+    """
+
+    serial: int
+    most: int
+
+
+Order = Boot | Prepare | Commit | Abort | Drain | End | Reopen | Status | Survey
 
 
 @dataclass(frozen=True, slots=True)

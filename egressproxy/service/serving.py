@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from egressproxy.planes.engine import SwapReport
+    from egressproxy.planes.survey import FlowFacts
     from egressproxy.policy.ruleset import Ruleset
     from egressproxy.service.options import WorkerSpec
 
@@ -93,6 +94,15 @@ class Serving:
             self._engine.drain()
         for listener in self._listeners:
             listener.close()
+
+    async def survey(self, most: int) -> list[FlowFacts]:
+        """The open flows: ``most`` of the oldest and of the busiest."""
+        if self._engine is None:
+            return []
+        survey = self._engine.survey(most)
+        while not survey.turn():  # noqa: ASYNC110 - a slice a turn
+            await asyncio.sleep(0)
+        return survey.facts()
 
     def reopen_log(self) -> None:
         """Open the record file anew."""

@@ -28,12 +28,14 @@ from egressproxy.service.generation import load_generation
 from egressproxy.service.journal import journal
 from egressproxy.service.listeners import open_listeners
 from egressproxy.service.notify import notify
+from egressproxy.service.open_flows import OpenFlow, OpenFlows
 from egressproxy.service.options import WorkerSpec
 from egressproxy.service.process import END_GRACE_S
 from egressproxy.service.recorder_messages import RuleHitsNote
 from egressproxy.service.recording import END_GRACE_S as RECORDER_END_S
 from egressproxy.service.recording import Recording, recorder_spec
 from egressproxy.service.reload import Reloader
+from egressproxy.service.reload_gate import ReloadGate
 from egressproxy.service.reload_history import MAX_REPORTS, reload_note
 from egressproxy.service.report import Outcome, ReloadReport, Trigger, announce
 from egressproxy.service.rule_hits import RuleHits
@@ -93,6 +95,7 @@ class Supervisor:
         self.counters = Counters.create(options.workers)
         self._limits = FlowLimits.create(options.workers)
         self._reloader: Reloader | None = None
+        self._open: OpenFlows | None = None
         self._stop = asyncio.Event()
 
     @property
@@ -102,7 +105,7 @@ class Supervisor:
         is_serving = self.phase is Phase.SERVING and is_enforced
         return is_serving and self.crew is not None and self.crew.is_ready
 
-    async def reload(self, trigger: Trigger) -> ReloadReport:
+    async def reload(self, *triggers: Trigger) -> ReloadReport:
         """Reload the policy and await what became of it.
 
         Raises:
@@ -110,7 +113,11 @@ class Supervisor:
         """
         if self._reloader is None or self.phase is Phase.DRAINING:
             raise ServiceError(f"no reload while {self.phase}", code="not_serving")
-        return await self._reloader.request(trigger)
+        return await self._reloader.request(*triggers)
+
+    async def open_flows(self) -> list[OpenFlow]:
+        """What is open now, of very many flows the oldest and the busiest; see ``OpenFlows``."""
+        return [] if self._open is None else await self._open.now()
 
     async def run(
         self, beside: Callable[[Supervisor], AbstractAsyncContextManager[object]]
@@ -163,6 +170,7 @@ class Supervisor:
                 tee = self._recording.tee if self._recording is not None else None
                 firewall = Firewall(order, self.options, row, lambda: crew.current, tee=tee)
                 self.firewall = await stack.enter_async_context(firewall)
+            self._open = OpenFlows(crew, self.firewall.book if self.firewall else None)
             await self._keep_serving(crew, opened)
         crew.current.close()
         if crew.failure is not None:
@@ -178,6 +186,7 @@ class Supervisor:
             allow_outside=self.options.allow_outside,
             on_report=self._note,
             firewall=self.firewall,
+            gate=_gate(self.options),
         )
         async with asyncio.TaskGroup() as group:
             ended = group.create_task(crew.keep_alive(), name="crew")
@@ -356,6 +365,13 @@ class Supervisor:
             self.crew.reopen_asked.set()
         if self.firewall is not None:
             self.firewall.reopen_log()
+
+
+def _gate(options: RunOptions) -> ReloadGate | None:
+    most = options.review_max_newly_denied
+    if options.review_store is None or most is None:
+        return None
+    return ReloadGate(options.review_store, options.gateway, most)
 
 
 def _with_ports(options: FirewallOptions, opened: OpenListeners) -> FirewallOptions:

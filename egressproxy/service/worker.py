@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -37,6 +38,7 @@ from egressproxy.service.messages import (
     Reopen,
     Status,
     StatusReport,
+    Survey,
 )
 from egressproxy.service.serving import Serving
 from egressproxy.service.stall import StallProbe
@@ -44,6 +46,7 @@ from egressproxy.service.stall import StallProbe
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from egressproxy.planes.survey import FlowFacts
     from egressproxy.policy.ruleset import Ruleset
 
 SWITCH_INTERVAL_S: Final = 0.0005
@@ -97,6 +100,9 @@ class Worker:
         if isinstance(order, Prepare | Commit):  # these take their time
             name = f"{type(order).__name__.lower()} {order.generation}"
             self._group.create_task(self._follow(order, descriptors), name=name)
+            return
+        if isinstance(order, Survey):
+            self._group.create_task(self._survey(order, descriptors), name="survey")
             return
         try:
             answer = self._obey(order, descriptors)
@@ -159,6 +165,19 @@ class Worker:
             stall_s=self._probe.stop(),
         )
 
+    async def _survey(self, order: Survey, descriptors: list[int]) -> None:
+        """Look at the open flows, a slice a turn; whatever fails, the answer goes out."""
+        answer: Answer = Done(order.serial)
+        try:
+            found = await self._booted().survey(order.most)
+            _write(found, descriptors)
+        except Exception as error:  # noqa: BLE001 - a worker outlives a question
+            answer = Failed(order.serial, str(error) or repr(error))
+        finally:
+            for fd in descriptors:
+                os.close(fd)
+        self._answer(answer)
+
     def _booted(self) -> Serving:
         if self._serving is None:
             raise ServiceError("the worker is not booted")
@@ -172,6 +191,13 @@ class Worker:
         journal().error("engine fault, the worker ends", exc_info=error)
         self._exit_code = EXIT_FAULT
         self._finished.set()
+
+
+def _write(found: list[FlowFacts], descriptors: Sequence[int]) -> None:
+    if not descriptors:
+        raise ServiceError("nothing to write to arrived: too many open files")
+    with open(descriptors[0], "wb", closefd=False) as paper:
+        pickle.dump(found, paper, protocol=pickle.HIGHEST_PROTOCOL)
 
 
 def _build(descriptors: Sequence[int]) -> Ruleset:
