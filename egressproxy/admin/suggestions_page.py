@@ -6,6 +6,7 @@ a colleague; nothing here changes a policy.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -44,7 +45,9 @@ DEFAULT_SPAN: Final = "7d"
 MAX_SUBJECTS: Final = 20_000
 MAX_CHANGES: Final = 100
 MAX_WITHHELD: Final = 100
-MAX_PICKS: Final = 500
+MAX_OFFERS: Final = 400
+"""Suggestions of one page; so many choices fit in a URL."""
+_KEY_DIGITS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,7 @@ class SuggestionsView:
     quick: tuple[Way, ...]
     """All of them, requirements alone, none: choices of many at once."""
     offers: tuple[Offer, ...]
+    more_offers: int
     withheld: tuple[Suggestion, ...]
     reasons: tuple[tuple[str, int], ...]
     replay: Replay | None
@@ -130,7 +134,7 @@ def read_choice(query: Mapping[str, Sequence[str]]) -> Choice:
     A form says ``chosen``, since one without any tick says no ``pick``.
     """
     span = (query.get("since") or [""])[-1]
-    picks = frozenset(query.get("pick", ())[:MAX_PICKS])
+    picks = frozenset(query.get("pick", ())[:MAX_OFFERS])
     return Choice(
         span=span if span in SPANS else DEFAULT_SPAN,
         picks=picks if picks or "chosen" in query else None,
@@ -138,8 +142,9 @@ def read_choice(query: Mapping[str, Sequence[str]]) -> Choice:
 
 
 def key_of(suggestion: Suggestion) -> str:
-    """What stands for a suggestion in a URL: its kind and what it allows."""
-    return f"{suggestion.kind}:{suggestion.title}"
+    """What stands for a suggestion in a URL: short, and the same whenever it is suggested."""
+    whole = f"{suggestion.kind} {suggestion.title} {suggestion.yaml}"
+    return hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest()[:_KEY_DIGITS]
 
 
 def suggestions_view(review: Review, *, choice: Choice, where: Filter) -> SuggestionsView | None:
@@ -152,15 +157,15 @@ def suggestions_view(review: Review, *, choice: Choice, where: Filter) -> Sugges
         return None
     counts = queries.subjects(review.store, where, limit=MAX_SUBJECTS)
     found = suggest(counts, policy, ruleset, review.classifier, review.now)
-    offers = tuple(
-        Offer(each, key_of(each), choice.takes(each)) for each in found if each.is_offered
-    )
+    offered = [each for each in found if each.is_offered]
+    offers = tuple(Offer(each, key_of(each), choice.takes(each)) for each in offered[:MAX_OFFERS])
     taken = [offer.suggestion for offer in offers if offer.is_taken]
     withheld = [each for each in found if not each.is_offered]
     return SuggestionsView(
         choice=choice,
         quick=tuple(_quick(choice, offers)),
         offers=offers,
+        more_offers=len(offered) - len(offers),
         withheld=tuple(withheld[:MAX_WITHHELD]),
         reasons=tuple(_reasons(withheld).most_common()),
         replay=_tried(policy, ruleset, taken, counts, review.now) if taken else None,

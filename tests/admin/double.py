@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from egressproxy.errors import ServiceError
+    from egressproxy.service.open_flows import OpenFlow
     from egressproxy.service.supervisor import Supervisor
 
 CLUSTER_POLICY = """\
@@ -48,7 +49,7 @@ class FakeCrew:
 
 @dataclass
 class FakeSupervisor:
-    """``answers`` are what the next reloads come to."""
+    """``answers`` are what the next reloads come to, ``flows`` what is open."""
 
     counters: Counters
     options: RunOptions
@@ -60,6 +61,10 @@ class FakeSupervisor:
     reloads: deque[ReloadReport] = field(default_factory=deque)
     answers: list[ReloadReport | ServiceError] = field(default_factory=list)
     asked: list[Trigger] = field(default_factory=list)
+    flows: list[OpenFlow] = field(default_factory=list)
+
+    async def open_flows(self) -> list[OpenFlow]:
+        return list(self.flows)
 
     async def reload(self, trigger: Trigger) -> ReloadReport:
         self.asked.append(trigger)
