@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
@@ -20,37 +21,29 @@ from egressproxy.admin.views import rule_view
 from egressproxy.catalog import load_catalog
 from egressproxy.policy.program import end_of_day
 from egressproxy.policy.verdict import Action
-from egressproxy.review import queries
-from egressproxy.review.model import Filter, Group
+from egressproxy.review.history import rule_history
+from egressproxy.review.unused import DAY_S, Use, rule_uses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from egressproxy.admin.frame import Frame
+    from egressproxy.admin.review_data import Review
     from egressproxy.policy.rules import Policy, Rule
-    from egressproxy.review.store import Store
+    from egressproxy.review.unused import RuleUse, Uses
 
 PATH: Final = "/review/rules"
 MAX_SHOWN: Final = 500
 """Rules of one section; a policy may have ten thousand."""
 MAX_TO: Final = 6
 MAX_SEARCH: Final = 256
-MAX_COUNTED: Final = 10_000
 DAYS: Final = {"1": "24 hours", "7": "7 days", "30": "30 days"}
 DEFAULT_DAYS: Final = "30"
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
-    """Flows that a rule decided, and when last (POSIX seconds)."""
-
-    flows: int
-    last_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class RuleLine:
-    """One rule with what it is and what used it; ``used`` is ``None`` where nobody counted."""
+    """One rule with what it is and what used it; ``used`` is ``None`` without a store."""
 
     rule: Rule
     facts: dict[str, Any]
@@ -59,12 +52,12 @@ class RuleLine:
     to: tuple[str, ...]
     more_to: int
     is_expired: bool
-    used: Used | None
+    used: RuleUse | None
 
     @property
     def is_unused(self) -> bool:
-        """Whether it was counted, and nothing used it."""
-        return self.used is not None and not self.used.flows
+        """Whether it is known that nothing used it."""
+        return self.used is not None and self.used.use is Use.UNUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +77,7 @@ class Section:
 
     @property
     def is_unused(self) -> bool:
-        """Whether every rule of it was counted, and nothing used any."""
+        """Whether it is known that nothing used any rule of it."""
         return all(line.is_unused for line in self.lines)
 
 
@@ -136,22 +129,23 @@ class RulesPage:
         if crew is None:
             raise TroubleError("the policy is not loaded yet", "try again in a moment")
         policy, now = crew.current.policy, time.time()
-        used: dict[str, Used] | None = None
+        uses: Uses | None = None
         trouble = TroubleError("")
         try:
-            since = now - int(look.days) * 86400
-            used = await frame.data.ask(lambda store: usage(store, since))
+            since = now - int(look.days) * DAY_S
+            uses = await frame.data.review(partial(_uses, policy=policy, since=since))
         except TroubleError as error:
             trouble = error
-        view = await asyncio.to_thread(rules_view, policy, look, used, trouble, now)
-        return await frame.page(request, "rules.html", view=view, days=DAYS)
+        view = await asyncio.to_thread(rules_view, policy, look, uses, trouble, now)
+        return await frame.page(request, "rules.html", view=view)
 
 
-def usage(store: Store, since: float) -> dict[str, Used]:
-    """Flows by the rule that decided them, allows and denies."""
-    where = Filter(since=since, is_denied=None)
-    found = queries.top(store, where, Group.RULE, limit=MAX_COUNTED)
-    return {each.key: Used(each.count, each.last_at) for each in found}
+def _uses(review: Review, *, policy: Policy, since: float) -> Uses | None:
+    """What used each rule of the policy; ``None`` where another is in force by now."""
+    if review.ruleset is None or review.policy is not policy:
+        return None
+    history = rule_history(review.store, since=since)
+    return rule_uses(policy, review.ruleset, history, review.now)
 
 
 def read_look(query: Mapping[str, str]) -> Look:
@@ -167,12 +161,13 @@ def read_look(query: Mapping[str, str]) -> Look:
 def rules_view(
     policy: Policy,
     look: Look,
-    used: Mapping[str, Used] | None,
+    uses: Uses | None,
     trouble: TroubleError,
     now: float,
 ) -> RulesView:
-    """The page of a policy; ``used`` by rule id, ``None`` where there are no counts."""
-    lines = [_line(rule, used, now) for rule in policy.rules]
+    """The page of a policy; ``uses`` are of its rules, ``None`` where nobody counts."""
+    used = {each.rule.id: each for each in uses.rules} if uses is not None else {}
+    lines = [_line(rule, used.get(rule.id), now) for rule in policy.rules]
     wanted = look.search.lower().split()
     found = [line for line in lines if _KINDS[look.kind](line) and _fits(line, wanted)]
     return RulesView(
@@ -186,11 +181,11 @@ def rules_view(
         ),
         trouble=trouble.message,
         hint=trouble.hint,
-        caveats=(),
+        caveats=uses.remarks if uses is not None else (),
     )
 
 
-def _line(rule: Rule, used: Mapping[str, Used] | None, now: float) -> RuleLine:
+def _line(rule: Rule, used: RuleUse | None, now: float) -> RuleLine:
     facts = rule_view(rule)
     to = facts["to"]
     return RuleLine(
@@ -200,7 +195,7 @@ def _line(rule: Rule, used: Mapping[str, Used] | None, now: float) -> RuleLine:
         to=tuple(to[:MAX_TO]),
         more_to=max(0, len(to) - MAX_TO),
         is_expired=rule.until is not None and end_of_day(rule.until) <= now,
-        used=None if used is None else used.get(rule.id, Used(0, None)),
+        used=used,
     )
 
 
@@ -235,6 +230,7 @@ def _kinds(look: Look, lines: Sequence[RuleLine]) -> Iterator[Way]:
 _KINDS: Final[Mapping[str, Callable[[RuleLine], bool]]] = {
     "all": lambda _: True,
     "unused": lambda line: line.is_unused,
+    "not known": lambda line: line.used is not None and line.used.use is Use.UNKNOWN,
     "expired": lambda line: line.is_expired,
     "ending": lambda line: line.rule.until is not None and not line.is_expired,
     "audit": lambda line: line.rule.audit,
