@@ -44,7 +44,7 @@ class Live:
 
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
-        self._streams = 0
+        self._open: list[web.Request] = []
         self._stop = asyncio.Event()
 
     def routes(self) -> list[web.RouteDef]:
@@ -57,11 +57,11 @@ class Live:
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Events until the client leaves, the service ends, or it has lasted long enough."""
-        if self._streams >= MAX_STREAMS:
+        if sum(map(_is_there, self._open)) >= MAX_STREAMS:
             raise RefusedError(503, "too many live tails", hint="close one, or load the page again")
         query = {key: request.query.getall(key) for key in request.query}
         where = replace(read_filter(query, time.time())[0], since=None, until=None)
-        self._streams += 1
+        self._open.append(request)
         try:
             last = await self._begin(request)
             response = web.StreamResponse(
@@ -74,10 +74,10 @@ class Live:
             )
             await response.prepare(request)
             with suppress(ConnectionError, TimeoutError):
-                await self._send(response, where, last)
+                await self._send(request, response, where, last)
             return response
         finally:
-            self._streams -= 1
+            self._open.remove(request)
 
     async def _begin(self, request: web.Request) -> int:
         """The record after which the stream begins: the browser's last one, the page's, or now."""
@@ -86,11 +86,13 @@ class Live:
                 return int(text)
         return await self._frame.data.ask(queries.newest_id)
 
-    async def _send(self, response: web.StreamResponse, where: Filter, last: int) -> None:
+    async def _send(
+        self, request: web.Request, response: web.StreamResponse, where: Filter, last: int
+    ) -> None:
         loop = asyncio.get_running_loop()
         end, silent_since = loop.time() + LIFE_S, loop.time()
         await response.write(b"retry: 2000\n\n")
-        while not self._stop.is_set() and loop.time() < end:
+        while not self._stop.is_set() and loop.time() < end and _is_there(request):
             events, last = await self._events(where, last)
             if not events and loop.time() - silent_since > HEARTBEAT_S:
                 events = b": still here\n\n"
@@ -115,6 +117,11 @@ class Live:
         events = [f"id: {row['id']}\ndata: {json.dumps(row)}\n\n" for row in rows]
         # Where the newest are no denies, the next look begins after them all the same.
         return "".join([*events, f"id: {newest}\n\n"]).encode(), newest
+
+
+def _is_there(request: web.Request) -> bool:
+    """Whether its client is still connected; who only waits is not told that it left."""
+    return request.transport is not None and not request.transport.is_closing()
 
 
 def new_rows(review: Review, *, where: Filter, after: int) -> list[dict[str, Any]]:

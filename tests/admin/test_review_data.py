@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -74,9 +73,11 @@ async def test_a_store_that_is_not_there_yet_is_found_later(tmp_path: Path) -> N
 async def test_a_file_that_is_no_store(tmp_path: Path) -> None:
     place = tmp_path / "review.db"
     place.write_text("<html>" * 1000)
-    with data(tmp_path, store=str(place)) as (asked, _):
-        with pytest.raises(TroubleError, match="not a review store"):
-            await asked.ask(queries.newest_id)
+    with (
+        data(tmp_path, store=str(place)) as (asked, _),
+        pytest.raises(TroubleError, match="not a review store"),
+    ):
+        await asked.ask(queries.newest_id)
 
 
 async def test_what_is_judged_follows_the_policy_in_force(tmp_path: Path, filled: str) -> None:
@@ -148,7 +149,5 @@ async def test_a_reader_sees_what_is_written_meanwhile(tmp_path: Path, filled: s
     with data(tmp_path, store=filled) as (asked, _):
         before = await asked.ask(queries.newest_id)
         with open_store(filled) as store:
-            Writer(store, gateway="one", bounds=Bounds()).add(
-                [a_deny("x.example", time=time.time())]
-            )
+            Writer(store, gateway="one", bounds=Bounds()).add([a_deny("x.example")])
         assert await asked.ask(queries.newest_id) > before
