@@ -1,11 +1,11 @@
-"""Subjects and counts made by hand."""
+"""Subjects, counts and records made by hand, and a classifier that says what it is told."""
 
 from __future__ import annotations
 
 from itertools import count as numbers
 from typing import TYPE_CHECKING, Any
 
-from egressproxy.observe.record import NameSource, Plane
+from egressproxy.observe.record import FlowRecord, NameSource, Plane
 from egressproxy.policy.verdict import Action, Pass, Reason
 from egressproxy.review.model import Class, Finding, Subject, SubjectCount
 from tests.policy.building import NOON
@@ -50,6 +50,28 @@ def allowed(name: str | None = "a.example", **more: Any) -> Subject:
 def counted(one: Subject, count: int = 1, *, at: float = NOON) -> SubjectCount:
     """A subject with flows in the hour before ``at``."""
     return SubjectCount(subject=one, count=count, first_at=at - 3600, last_at=at)
+
+
+def record(name: str | None, at: float = NOON - 60, **more: Any) -> FlowRecord:
+    """A TLS flow that rule ``a`` allowed, unless ``more`` says otherwise."""
+    return FlowRecord(
+        **{
+            "time": at,
+            "flow_id": "1-1",
+            "src_port": 40000,
+            "action": Action.ALLOW,
+            "reason": Reason.RULE,
+            "plane": Plane.TRANSPARENT,
+            "protocol": "tls",
+            "src_ip": "10.240.0.4",
+            "dst_port": 443,
+            "rule": "a",
+            "decided_by": Pass.APPLICATION,
+            "name": name,
+            "name_source": NameSource.SNI,
+            **more,
+        }
+    )
 
 
 class Told:

@@ -7,41 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from egressproxy.observe.record import FlowRecord, NameSource, Plane
 from egressproxy.policy.compile import compile_policy
-from egressproxy.policy.verdict import Action, Pass, Reason
+from egressproxy.policy.verdict import Action, Reason
 from egressproxy.review import gate
 from egressproxy.review.bounds import Bounds
 from egressproxy.review.gate import newly_denied
 from egressproxy.review.writer import Writer
 from tests.policy.building import NOON, policy, rule
+from tests.review.subjects import record
 
 if TYPE_CHECKING:
     from egressproxy.review.store import Store
 
 HOUR = 3600.0
 A, B = rule("a", "a.example"), rule("b", "b.example")
-
-
-def record(name: str, at: float = NOON - 60, **more: Any) -> FlowRecord:
-    return FlowRecord(
-        **{
-            "time": at,
-            "flow_id": "1-1",
-            "src_port": 40000,
-            "action": Action.ALLOW,
-            "reason": Reason.RULE,
-            "plane": Plane.TRANSPARENT,
-            "protocol": "tls",
-            "src_ip": "10.240.0.4",
-            "dst_port": 443,
-            "rule": "a",
-            "decided_by": Pass.APPLICATION,
-            "name": name,
-            "name_source": NameSource.SNI,
-            **more,
-        }
-    )
 
 
 @pytest.fixture
@@ -69,6 +48,14 @@ def test_what_was_let_through_in_the_last_day(filled: Store) -> None:
     }
     assert (found.flows, found.targets, found.is_complete) == (4, 2, True)
     assert str(found) == "4 of 10 flows: b.example:443 (3), d.example:443 (1)"
+
+
+def test_only_the_flows_of_the_gateway_that_asks(filled: Store) -> None:
+    Writer(filled, gateway="other", bounds=Bounds()).add([record("f.example")] * 7)
+    new = compile_policy(policy(A))
+    assert newly_denied(filled, new, now=NOON, gateways=("hub",)).flows == 4
+    assert newly_denied(filled, new, now=NOON, gateways=("other",)).flows == 7
+    assert newly_denied(filled, new, now=NOON).flows == 11
 
 
 def test_nothing(filled: Store) -> None:
