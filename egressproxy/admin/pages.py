@@ -77,10 +77,11 @@ class Pages:
         report = self._supervisor.last_reload
         return answer(await asyncio.to_thread(policy_page, crew.current, report))
 
-    async def reload(self, _: web.Request) -> web.Response:
-        """Reload now."""
+    async def reload(self, request: web.Request) -> web.Response:
+        """Reload now; with ``?force=1`` however many flows it newly denies."""
+        forced = (Trigger.FORCED,) if request.query.get("force") == "1" else ()
         try:
-            report = await self._supervisor.reload(Trigger.ADMIN)
+            report = await self._supervisor.reload(Trigger.ADMIN, *forced)
         except ServiceError as error:
             return answer({"error": error.message}, status=503)
         return answer(report_view(report), status=_STATUS[report.outcome])

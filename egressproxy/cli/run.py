@@ -276,6 +276,10 @@ def _newly_denied(reader: _Reader) -> int | None:
             "--review-max-newly-denied asks the review store, and there is none"
             " (hint: --review-store /var/lib/egressproxy/review.db)"
         )
+    if limit is not None and reader.text("log_allows", "all") == "none":
+        reader.problems.found.append(
+            "--review-max-newly-denied replays allowed flows, and --log-allows none records none"
+        )
     return limit
 
 

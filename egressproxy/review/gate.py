@@ -62,6 +62,7 @@ def newly_denied(
     now: float,
     span_s: float = DAY_S,
     old: Ruleset | None = None,
+    gateways: tuple[str, ...] = (),
     budget_s: float = BUDGET_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> NewlyDenied:
@@ -73,6 +74,7 @@ def newly_denied(
         now: POSIX seconds.
         span_s: how far back.
         old: the policy in force, copied too: what that denies by now is not newly denied.
+        gateways: whose flows count, in a store that several share; all where it is empty.
         budget_s: seconds after which no further flow is judged.
         clock: seconds that only grow.
 
@@ -81,8 +83,8 @@ def newly_denied(
     """
     deadline = clock() + budget_s
     since = now - span_s
-    allowed = subjects(store, Filter(since=since, is_denied=False))
-    audited = subjects(store, Filter(since=since, is_denied=True))
+    allowed = subjects(store, Filter(since=since, is_denied=False, gateways=gateways))
+    audited = subjects(store, Filter(since=since, is_denied=True, gateways=gateways))
     passed = [each for each in audited if each.subject.action is Action.ALLOW]
     counts = _Timed(chain(allowed, passed), deadline, clock)
     before = None if old is None else Ruleset(old.program)

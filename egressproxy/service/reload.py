@@ -1,5 +1,7 @@
 """Reload: load, validate, compile, prepare in every worker, commit; any failure changes nothing.
 
+A gate may object to what a good policy would newly deny; the operator can insist.
+
 With the kernel's firewall: what the new policy denies is closed there before the commit, and what
 it allows is opened there after it.
 
@@ -13,9 +15,9 @@ import asyncio
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from egressproxy.errors import KernelError, PolicyError, ServiceError
+from egressproxy.errors import KernelError, PolicyError, ServiceError, StoreError
 from egressproxy.policy.diff import diff_rules
 from egressproxy.service.forwarded import NOTHING_REVOKED
 from egressproxy.service.generation import load_generation, renew
@@ -40,6 +42,18 @@ FIRST_RETRY_S: Final = 1.0
 MAX_RETRY_S: Final = 60.0
 
 
+class Gate(Protocol):
+    """Who may object to a policy; ``service.reload_gate.ReloadGate`` is one."""
+
+    async def objection(self, old: Generation, new: Generation) -> str:
+        """Why the new policy shall not replace the old one; empty where it may.
+
+        Raises:
+            StoreError: it cannot be told now.
+        """
+        ...
+
+
 @dataclass(slots=True)
 class _Request:
     triggers: set[Trigger] = field(default_factory=set)
@@ -55,6 +69,7 @@ class Reloader:
         allow_outside: whether includes may leave the policy's folder.
         on_report: called with every report before the requesters get it.
         firewall: what follows the crew's policy in the kernel, if anything.
+        gate: what may object to a policy for what it denies, if anything.
     """
 
     def __init__(
@@ -65,12 +80,14 @@ class Reloader:
         allow_outside: bool,
         on_report: Callable[[ReloadReport], None],
         firewall: Firewall | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._path = path
         self._crew = crew
         self._allow_outside = allow_outside
         self._on_report = on_report
         self._firewall = firewall
+        self._gate = gate
         self._number = crew.current.number
         self._next = _Request()
         self._asked = asyncio.Event()
@@ -83,11 +100,11 @@ class Reloader:
         """The files whose change means a reload, those of a refused policy included."""
         return self._watched
 
-    async def request(self, trigger: Trigger) -> ReloadReport:
+    async def request(self, *triggers: Trigger) -> ReloadReport:
         """Ask for a reload that begins after this call, and await what became of it."""
         future: asyncio.Future[ReloadReport] = asyncio.get_running_loop().create_future()
         self._next.waiting.append(future)
-        self.poke(trigger)
+        self.poke(*triggers)
         return await future
 
     def poke(self, *triggers: Trigger) -> None:
@@ -175,7 +192,7 @@ class Reloader:
         else:
             tags = new.policy.service_tags
             report = await self._apply(new, replace(report, changes=changes, service_tags=tags))
-            if report.outcome is Outcome.FAILED:
+            if not report.is_ok:
                 await self._judge_anew_if_expired(report)
         return replace(report, duration_s=time.monotonic() - began)
 
@@ -219,8 +236,11 @@ class Reloader:
             self._crew.current = replace(old, policy=new.policy)
             return report
         try:
+            if objection := await self._objection(old, new, report):
+                new.close()
+                return replace(report, outcome=Outcome.REFUSED, error=objection)
             done, closed = await self._install(new)
-        except (ServiceError, KernelError) as error:
+        except (ServiceError, KernelError, StoreError) as error:
             new.close()
             return replace(report, outcome=Outcome.FAILED, error=str(error))
         self._applied.set()
@@ -232,6 +252,15 @@ class Reloader:
             installation=done,
             forwarded=closed,
         )
+
+    async def _objection(self, old: Generation, new: Generation, report: ReloadReport) -> str:
+        """Why the policy is not wanted, though it is good; a date that passed is not held back.
+
+        Raises:
+            StoreError: nobody can tell.
+        """
+        is_free = Trigger.FORCED in report.triggers or new.policy.digest == old.policy.digest
+        return "" if self._gate is None or is_free else await self._gate.objection(old, new)
 
     async def _install(self, new: Generation) -> tuple[Installation, Revocation]:
         """In the order in which kernel and workers never allow what the new policy denies.

@@ -26,6 +26,8 @@ class Trigger(StrEnum):
     EXPIRY = "expiry"
     RETRY = "retry"
     """The one before failed in a worker."""
+    FORCED = "forced"
+    """However many flows it newly denies."""
 
 
 class Outcome(StrEnum):
@@ -35,9 +37,9 @@ class Outcome(StrEnum):
     UNCHANGED = "unchanged"
     """The files say what is in force already."""
     REFUSED = "refused"
-    """The policy has problems; the old one stays."""
+    """The policy has problems, or would newly deny too much; the old one stays."""
     FAILED = "failed"
-    """A worker could not take the policy; the old one stays everywhere."""
+    """The policy could not be taken now; the old one stays everywhere, and it is tried again."""
 
 
 @dataclass(frozen=True, slots=True)

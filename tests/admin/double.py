@@ -66,8 +66,8 @@ class FakeSupervisor:
     async def open_flows(self) -> list[OpenFlow]:
         return list(self.flows)
 
-    async def reload(self, trigger: Trigger) -> ReloadReport:
-        self.asked.append(trigger)
+    async def reload(self, *triggers: Trigger) -> ReloadReport:
+        self.asked += triggers
         answer = self.answers.pop(0)
         if not isinstance(answer, ReloadReport):
             raise answer

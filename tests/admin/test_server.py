@@ -170,6 +170,24 @@ async def test_reload_status(
         assert (await client.ask("/reload", "POST", X_Egressproxy="yes"))[0] == expected
 
 
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ("", [Trigger.ADMIN]),
+        ("?force=1", [Trigger.ADMIN, Trigger.FORCED]),
+        ("?force=0", [Trigger.ADMIN]),
+        ("?force", [Trigger.ADMIN]),
+    ],
+)
+async def test_a_reload_can_be_forced(
+    supervisor: FakeSupervisor, query: str, asked: list[Trigger]
+) -> None:
+    supervisor.answers = [REFUSED]
+    async with admin(supervisor) as client:
+        await client.ask(f"/reload{query}", "POST", X_Egressproxy="yes")
+    assert supervisor.asked == asked
+
+
 async def test_a_browser_on_this_machine_cannot_reload(supervisor: FakeSupervisor) -> None:
     """A form of another origin: no custom header, no answer to its preflight."""
     async with admin(supervisor) as client:

@@ -165,3 +165,13 @@ def test_a_limit_on_newly_denied_flows_needs_a_store(
     with pytest.raises(ServiceError, match="there is none"):
         invoke(*LEAST, "--review-max-newly-denied", "7", "--review-store", "none")
     assert invoke(*LEAST, "--review-max-newly-denied", "none")[0].review_max_newly_denied is None
+
+
+def test_a_limit_on_newly_denied_flows_needs_recorded_allows(
+    invoke: Callable[..., tuple[RunOptions, Any]],
+) -> None:
+    with pytest.raises(ServiceError, match="--log-allows none records none"):
+        invoke(
+            *(*LEAST, "--review-max-newly-denied", "7", "--review-store", "r.db"),
+            *("--log-allows", "none"),
+        )

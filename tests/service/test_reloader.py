@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from egressproxy.errors import KernelError, ServiceError
+from egressproxy.errors import KernelError, ServiceError, StoreError
 from egressproxy.service import reload as reload_module
 from egressproxy.service.forwarded import Revocation
 from egressproxy.service.generation import load_generation
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from egressproxy.service.crew import Crew
     from egressproxy.service.firewall import Firewall
     from egressproxy.service.generation import Generation
+    from egressproxy.service.reload import Gate
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_blocking")]
 
@@ -99,14 +100,17 @@ class Bench:
     reloader: Reloader
     reports: list[ReloadReport]
 
-    async def request(self, trigger: Trigger = Trigger.ADMIN) -> ReloadReport:
+    async def request(self, *triggers: Trigger) -> ReloadReport:
         async with asyncio.timeout(10):
-            return await self.reloader.request(trigger)
+            return await self.reloader.request(*(triggers or (Trigger.ADMIN,)))
 
 
 @asynccontextmanager
 async def bench(
-    tmp_path: Path, text: str = POLICY, firewall: type[FakeFirewall] | None = None
+    tmp_path: Path,
+    text: str = POLICY,
+    firewall: type[FakeFirewall] | None = None,
+    gate: Gate | None = None,
 ) -> AsyncIterator[Bench]:
     path = tmp_path / "policy.yaml"
     write(path, text)
@@ -119,6 +123,7 @@ async def bench(
         allow_outside=False,
         on_report=reports.append,
         firewall=cast("Firewall", firewall(crew)) if firewall else None,
+        gate=gate,
     )
     async with asyncio.TaskGroup() as group:
         duties = [
@@ -146,6 +151,74 @@ async def test_applied(tmp_path: Path) -> None:
         assert report.changes == ("+ rule rules/two: allow two.test on tls:443",)
         assert report.installation.workers == 2
         assert at.reports == [report]
+
+
+@dataclass
+class FakeGate:
+    """Objects, or cannot tell; says how often it was asked."""
+
+    objects: str = ""
+    fault: StoreError | None = None
+    asked: int = 0
+
+    async def objection(self, old: Generation, new: Generation) -> str:
+        assert old.policy.digest != new.policy.digest
+        self.asked += 1
+        if self.fault is not None:
+            raise self.fault
+        return self.objects
+
+
+async def test_a_gate_that_objects_keeps_the_old_policy(tmp_path: Path) -> None:
+    gate = FakeGate("it would newly deny 7 of 9 flows: up.test:443 (7); 0 are accepted")
+    async with bench(tmp_path, firewall=FakeFirewall, gate=gate) as at:
+        before = at.crew.current.policy.digest
+        write(at.path, MORE)
+        report = await at.request()
+        assert report.outcome is Outcome.REFUSED
+        assert report.error == gate.objects
+        assert (report.digest, at.crew.current.policy.digest) == (before, before)
+        assert report.changes, "what was wanted is told"
+        assert at.crew.steps == [], "neither workers nor kernel heard of it"
+        write(at.path, POLICY)
+        assert (await at.request()).outcome is Outcome.UNCHANGED
+        assert gate.asked == 1, "the same policy is not asked about"
+
+
+async def test_the_operator_can_insist(tmp_path: Path) -> None:
+    gate = FakeGate("too many")
+    async with bench(tmp_path, gate=gate) as at:
+        write(at.path, MORE)
+        report = await at.request(Trigger.ADMIN, Trigger.FORCED)
+        assert report.outcome is Outcome.APPLIED
+        assert report.triggers == (Trigger.ADMIN, Trigger.FORCED)
+        assert gate.asked == 0
+        write(at.path, POLICY)
+        assert (await at.request()).outcome is Outcome.REFUSED, "once"
+
+
+async def test_a_gate_that_agrees(tmp_path: Path) -> None:
+    gate = FakeGate()
+    async with bench(tmp_path, gate=gate) as at:
+        write(at.path, MORE)
+        assert (await at.request()).outcome is Outcome.APPLIED
+        assert gate.asked == 1
+
+
+async def test_a_gate_that_cannot_tell_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("egressproxy.service.reload.FIRST_RETRY_S", 0.01)
+    gate = FakeGate(fault=StoreError("the database is away"))
+    async with bench(tmp_path, gate=gate) as at:
+        write(at.path, MORE)
+        report = await at.request()
+        assert (report.outcome, report.error) == (Outcome.FAILED, "the database is away")
+        gate.fault = None
+        async with asyncio.timeout(10):
+            while at.reports[-1].outcome is not Outcome.APPLIED:  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.005)
+        assert Trigger.RETRY in at.reports[-1].triggers, "nobody had to ask"
 
 
 ORDER = ["prepared", "closed", "committed", "opened"]

@@ -1,0 +1,115 @@
+"""A reload is held against the flows of the last day, as a real store has them."""
+
+from __future__ import annotations
+
+import io
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+
+from egressproxy.errors import StoreError
+from egressproxy.observe.record import FlowRecord, NameSource, Plane
+from egressproxy.policy.verdict import Action, Pass, Reason
+from egressproxy.review import gate as review_gate
+from egressproxy.review.bounds import Bounds
+from egressproxy.review.store import open_store
+from egressproxy.review.writer import Writer
+from egressproxy.service.generation import load_generation
+from egressproxy.service.journal import configure_journal
+from egressproxy.service.reload_gate import ReloadGate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from egressproxy.service.generation import Generation
+
+pytestmark = pytest.mark.anyio
+
+POLICY = """\
+version: 1
+cloud: AzureCloud
+rules:
+  - {name: one, to: [one.test], ports: [https]}
+  - {name: two, to: [two.test], ports: [https]}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> str:
+    """A store with three flows to one.test and two to two.test, of this gateway and another."""
+    path = str(tmp_path / "review.db")
+    flow = FlowRecord(
+        time.time() - 60,
+        "1-1",
+        40000,
+        Action.ALLOW,
+        Reason.RULE,
+        Plane.TRANSPARENT,
+        "tls",
+        "10.240.0.4",
+        443,
+        rule="rules/one",
+        decided_by=Pass.APPLICATION,
+        name="one.test",
+        name_source=NameSource.SNI,
+    )
+    with open_store(path) as store:
+        for gateway in ("hub", "other"):
+            flows = [*[flow] * 3, *[flow._replace(name="two.test")] * 2]
+            Writer(store, gateway=gateway, bounds=Bounds()).add(flows)
+    return path
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Iterator[Generation]:
+    path = tmp_path / "old.yaml"
+    path.write_text(POLICY)
+    with closing(load_generation(path, 1, allow_outside=False)) as generation:
+        yield generation
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Iterator[Generation]:
+    path = tmp_path / "new.yaml"
+    path.write_text(POLICY.replace("two.test", "three.test"))
+    with closing(load_generation(path, 2, allow_outside=False)) as generation:
+        yield generation
+
+
+async def test_more_than_is_accepted(place: str, old: Generation, new: Generation) -> None:
+    objection = await ReloadGate(place, "hub", 1).objection(old, new)
+    assert objection == (
+        "it would newly deny 2 of 5 flows: two.test:443 (2); 1 are accepted"
+        " (hint: egressproxy reload --force)"
+    )
+
+
+@pytest.mark.parametrize(("gateway", "most"), [("hub", 2), ("unheard of", 0)])
+async def test_as_much_as_is_accepted(
+    place: str, old: Generation, new: Generation, gateway: str, most: int
+) -> None:
+    assert await ReloadGate(place, gateway, most).objection(old, new) == ""
+    assert await ReloadGate(place, "hub", 0).objection(old, old) == ""
+
+
+async def test_an_answer_that_is_not_whole_is_told(
+    place: str, old: Generation, new: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = io.StringIO()
+    configure_journal(said)
+    real = review_gate.newly_denied
+    monkeypatch.setattr(review_gate, "newly_denied", lambda *a, **k: real(*a, **k, budget_s=-1.0))
+    assert await ReloadGate(place, "hub", 0).objection(old, new) == ""
+    assert "not every flow of the last day" in said.getvalue()
+    structlog.reset_defaults()
+
+
+async def test_without_a_store_there_is_no_answer(
+    tmp_path: Path, old: Generation, new: Generation
+) -> None:
+    with pytest.raises(StoreError, match="no review store"):
+        await ReloadGate(str(tmp_path / "none.db"), "hub", 0).objection(old, new)
