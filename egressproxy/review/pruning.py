@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import delete, func, select, tuple_, update
 
 from egressproxy.review import schema
+from egressproxy.review.sqlite_file import give_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -221,12 +222,10 @@ def _give_back(store: Store) -> None:
     """Give free pages back to the disk; PostgreSQL's autovacuum does so by itself."""
     if store.dialect != "sqlite":
         return
-    with store.connect() as connection:
-        free = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
-    while free > 0:
-        with store.begin() as connection:
-            cursor = connection.connection.cursor()
-            cursor.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
-            cursor.fetchall()  # a page is freed with each step, and no step has a row
-            cursor.close()
-        free -= _VACUUM_PAGES
+    before = -1
+    while True:
+        with store.connect() as connection:
+            left = give_back(connection, _VACUUM_PAGES)
+        if left in (0, before):
+            return
+        before = left

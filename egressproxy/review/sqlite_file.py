@@ -123,10 +123,21 @@ def _begin(connection: Connection) -> None:
 
 
 def keep_log(connection: Connection) -> None:
-    """Let readers and a writer work at the same time; the mode stays with the file.
+    """Let readers and a writer work at the same time; the mode stays with the file."""
+    _raw(connection).execute("PRAGMA journal_mode=WAL")
 
-    Not in a transaction, so past SQLAlchemy.
-    """
+
+def give_back(connection: Connection, pages: int) -> int:
+    """Give some free pages back to the disk, and tell how many are left."""
+    raw = _raw(connection)
+    # A page is freed with each step; execute() would take the first one only.
+    raw.executescript(f"PRAGMA incremental_vacuum({pages})")
+    (left,) = raw.execute("PRAGMA freelist_count").fetchone()
+    return int(left)
+
+
+def _raw(connection: Connection) -> sqlite3.Connection:
+    """The driver's connection, where a statement must not be in a transaction."""
     raw = connection.connection.driver_connection
     assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - asked for SQLite only
-    raw.execute("PRAGMA journal_mode=WAL")
+    return raw

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -108,7 +109,9 @@ class Store:
         try:
             yield
         except DBAPIError as error:
-            raise fault_of(error, self.place, self._secrets) from error
+            raise fault_of(error.orig or error, self.place, self._secrets) from error
+        except sqlite3.Error as error:  # where the driver was asked directly
+            raise fault_of(error, self.place) from error
         except PoolTimeoutError as error:
             raise StoreError(
                 f"review store {self.place}: too many questions at once", code="busy"

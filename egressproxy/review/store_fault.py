@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from egressproxy.errors import StoreError
-
-if TYPE_CHECKING:
-    from sqlalchemy.exc import DBAPIError
 
 _MAX_TEXT: Final = 200
 
@@ -52,9 +49,8 @@ _CONNECTING: Final = (
 )
 
 
-def fault_of(error: DBAPIError, place: str, secrets: tuple[str, ...] = ()) -> StoreError:
-    """The error to raise; of what the database said only the first line is shown, no secret."""
-    said = error.orig
+def fault_of(said: BaseException, place: str, secrets: tuple[str, ...] = ()) -> StoreError:
+    """The error to raise; of what the driver said only the first line is shown, no secret."""
     number = getattr(said, "sqlite_errorcode", None)
     if number is not None:
         code, hint = _SQLITE.get(number & 0xFF, _OTHER)

@@ -5,7 +5,6 @@ import sqlite3
 import psycopg
 import pytest
 from psycopg import errors
-from sqlalchemy.exc import OperationalError
 
 from egressproxy.review.store_fault import fault_of
 
@@ -37,17 +36,15 @@ CASES: dict[str, tuple[BaseException, str]] = {
 
 @pytest.mark.parametrize(("said", "code"), CASES.values(), ids=CASES)
 def test_codes(said: BaseException, code: str) -> None:
-    fault = fault_of(OperationalError("SELECT name", {"name": "hostile"}, said), "the place")
+    fault = fault_of(said, "the place")
     assert fault.code == code
     assert fault.hint or code == "store"
     assert "the place" in fault.message
-    assert "hostile" not in str(fault)
-    assert "SELECT" not in str(fault)
 
 
 def test_of_many_lines_the_first_without_secrets() -> None:
     said = psycopg.OperationalError("bad word secret" + "x" * 1000 + "\nand more")
-    fault = fault_of(OperationalError("", {}, said), "place", ("secret",))
+    fault = fault_of(said, "place", ("secret",))
     assert "bad word ***xxx" in fault.message
     assert "more" not in fault.message
     assert len(fault.message) < 250
