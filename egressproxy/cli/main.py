@@ -29,9 +29,13 @@ COMMANDS: Final = {
     "nft": "nft",
     "policy": "policy",
     "probe": "probe",
+    "replay": "replay",
     "review": "review",
+    "reload": "reload",
     "run": "run",
+    "suggest": "suggest",
     "tags": "tags",
+    "unused": "unused",
     "up": "up",
 }
 """Command to the module of this package that defines ``command``."""

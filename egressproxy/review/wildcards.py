@@ -7,8 +7,9 @@ people chose, each is written out.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egressproxy.errors import PatternError
 from egressproxy.patterns import Pattern, parse_pattern
@@ -17,6 +18,12 @@ from egressproxy.review.shapes import Shape, common_prefix, shape_of, varying_sh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
+
+
+MANY_NUMBERED: Final = 10
+"""Names such as ``shard12`` that are more than somebody wrote down one by one."""
+
+_NUMBERED: Final = re.compile(r"([a-z][a-z-]*)[0-9]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +41,11 @@ def wildcards(names: Mapping[str, Hashable]) -> tuple[Wildcard, ...]:
     Args:
         names: in normal form, each with what must be equal for names to be put together (ports).
     """
-    found = _found(names, _head)
-    made = {name for wildcard in found for name in wildcard.names}
-    return (*found, *_found({n: names[n] for n in names if n not in made}, _nothing_stands))
+    found: tuple[Wildcard, ...] = ()
+    for head_of in (_head, _nothing_stands, _before_number):
+        made = {name for wildcard in found for name in wildcard.names}
+        found += _found({n: names[n] for n in names if n not in made}, head_of)
+    return found
 
 
 def _found(
@@ -48,7 +57,7 @@ def _found(
         head = head_of(label)
         if head is not None:
             groups.setdefault((suffix, alike, head), []).append(name)
-    made = (_of_group(suffix, sorted(group)) for (suffix, _, _), group in groups.items())
+    made = (_of_group(suffix, head, sorted(group)) for (suffix, _, head), group in groups.items())
     return tuple(wildcard for wildcard in made if wildcard is not None)
 
 
@@ -64,14 +73,16 @@ def _nothing_stands(label: str) -> str | None:
     return "" if shape_of(label).varies else None
 
 
-def _of_group(suffix: str, names: list[str]) -> Wildcard | None:
+def _before_number(label: str) -> str | None:
+    """The word of ``shard12``; a number alone stays nothing."""
+    found = _NUMBERED.fullmatch(label)
+    return found[1] if found else None
+
+
+def _of_group(suffix: str, head: str, names: list[str]) -> Wildcard | None:
     if "." not in suffix or is_shared(suffix) or shared_suffix(f"x.{suffix}"):
         return None
-    labels = [name.partition(".")[0] for name in names]
-    prefix = common_prefix(labels)
-    shape = varying_shape([label.removeprefix(prefix) for label in labels])
-    if shape is None:
-        prefix, shape = "", varying_shape(labels)
+    prefix, shape = _variation([name.partition(".")[0] for name in names], head)
     if shape is None:
         return None
     try:
@@ -79,3 +90,14 @@ def _of_group(suffix: str, names: list[str]) -> Wildcard | None:
     except PatternError:
         return None
     return Wildcard(pattern, shape, tuple(names))
+
+
+def _variation(labels: list[str], head: str) -> tuple[str, Shape | None]:
+    """What labels begin with, and the shape of the rest; ``None`` where that does not vary."""
+    prefix = common_prefix(labels)
+    shape = varying_shape([label.removeprefix(prefix) for label in labels])
+    if shape is None:
+        prefix, shape = "", varying_shape(labels)
+    if shape is None and _NUMBERED.fullmatch(f"{head}0") and len(set(labels)) >= MANY_NUMBERED:
+        return head, Shape.NUMBER
+    return prefix, shape

@@ -90,6 +90,15 @@ def write_include(
     )
 
 
+def include_text(suggestions: Iterable[Suggestion], now: float) -> str:
+    """What is offered as an include file, without the mark of one that was written.
+
+    ``now`` is POSIX seconds, for the comment. Empty where nothing is offered.
+    """
+    offered = [each for each in suggestions if each.is_offered]
+    return _body(_Items(), offered, now) if offered else ""
+
+
 @dataclass(slots=True)
 class _Items:
     """The lines of each section, as they stand in a file of ours."""
@@ -134,6 +143,11 @@ def _read_ours(path: Path) -> _Items:
 
 
 def _text(kept: _Items, offered: Sequence[Suggestion], now: float) -> bytes:
+    body = _body(kept, offered, now).encode()
+    return f"{MARK}\n{_DIGEST}{hashlib.sha256(body).hexdigest()}\n".encode() + body
+
+
+def _body(kept: _Items, offered: Sequence[Suggestion], now: float) -> str:
     taken = kept.rule_names()
     lines = ["version: 1"]
     for section in _SECTIONS:
@@ -147,8 +161,7 @@ def _text(kept: _Items, offered: Sequence[Suggestion], now: float) -> bytes:
         for each in new:
             lines += (f"  {line}" for line in _comment(each))
             lines += (f"  {line}" for line in _named(each, taken))
-    body = "\n".join(lines).encode() + b"\n"
-    return f"{MARK}\n{_DIGEST}{hashlib.sha256(body).hexdigest()}\n".encode() + body
+    return "\n".join(lines) + "\n"
 
 
 def _named(suggestion: Suggestion, taken: set[str]) -> tuple[str, ...]:
@@ -165,7 +178,8 @@ def _named(suggestion: Suggestion, taken: set[str]) -> tuple[str, ...]:
 def _comment(suggestion: Suggestion) -> Iterator[str]:
     evidence = suggestion.evidence
     flows, clients = _count(evidence.flows, "flow"), _count(evidence.source_count, "client")
-    span = f"{_day_and_time(evidence.first_at)} to {_day_and_time(evidence.last_at)}"
+    first, last = _day_and_time(evidence.first_at), _day_and_time(evidence.last_at)
+    span = first if first == last else f"{first} to {last}"
     for text in (f"{flows} of {clients}, {span}: {suggestion.why}", f"risk: {suggestion.risk}"):
         for line in textwrap.wrap(printable(text), _WIDTH):
             yield f"# {line}"

@@ -39,6 +39,14 @@ CASES = {
         ["api.vendor.example", *(f"{h}.vendor.example" for h in HASHES)],
         ["*.vendor.example"],
     ),
+    "many numbered words": (
+        [f"shard{n}.vendor.example" for n in range(12)],
+        ["shard*.vendor.example"],
+    ),
+    "numbered words of two kinds": (
+        [f"{w}{n}.vendor.example" for n in range(12) for w in ("shard", "api-")],
+        ["api-*.vendor.example", "shard*.vendor.example"],
+    ),
     "blob storage": ([f"{h}.blob.core.windows.net" for h in HASHES], []),
     "pages of anybody": ([f"{h}.github.io" for h in HASHES], []),
     "a cloud's functions": ([f"{h}.execute-api.us-east-1.amazonaws.com" for h in HASHES], []),

@@ -12,7 +12,7 @@ from egressproxy.policy.compile import compile_policy
 from egressproxy.policy.load import load_policy
 from egressproxy.review.replay import replay
 from egressproxy.review.suggest import suggest
-from egressproxy.review.write_policy import MARK, NotOursError, write_include
+from egressproxy.review.write_policy import MARK, NotOursError, include_text, write_include
 from tests.policy.building import NOON
 from tests.review.subjects import Told, counted, subject
 
@@ -181,3 +181,11 @@ def test_a_folder_that_is_not_there(root: Path, tmp_path: Path) -> None:
     policy = load_policy(root)
     with pytest.raises(FileNotFoundError):
         write_include(tmp_path / "no" / "s.yaml", suggestions(policy), policy, NOON)
+
+
+def test_the_text_alone_is_what_is_written(root: Path, target: Path) -> None:
+    policy = load_policy(root)
+    found = suggestions(policy)
+    write_include(target, found, policy, NOON)
+    assert target.read_text().split("\n", 2)[2] == include_text(found, NOON)
+    assert include_text([each for each in found if not each.is_offered], NOON) == ""

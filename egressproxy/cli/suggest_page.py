@@ -1,0 +1,87 @@
+"""What ``suggest`` prints around its YAML, and its JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from egressproxy.cli.review_page import number
+from egressproxy.review.formats import printable, stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from egressproxy.review.suggestion import Suggestion
+
+MAX_TARGETS: Final = 3
+"""Names of a row of what is not suggested."""
+MAX_ROWS: Final = 20
+
+
+def heading(found: Sequence[Suggestion]) -> str:
+    """The sums in one row."""
+    offered = [each for each in found if each.is_offered]
+    opened = sum(each.evidence.flows for each in offered)
+    kept = sum(each.evidence.flows for each in found if not each.is_offered)
+    if not offered:
+        return f"nothing to suggest for {number(kept, 'denied flow')}"
+    additions = number(len(offered), "addition")
+    verb = "lets" if len(offered) == 1 else "let"
+    return f"{additions} {verb} {opened:,} of {number(opened + kept, 'denied flow')} through"
+
+
+def yaml_rows(text: str) -> Iterator[str]:
+    """The lines of YAML, comments dim."""
+    for line in text.splitlines():
+        yield click.style(line, dim=True) if line.lstrip().startswith("#") else line
+
+
+def withheld_rows(found: Sequence[Suggestion]) -> Iterator[str]:
+    """What is not suggested, a row for each reason, the commonest first."""
+    groups: dict[str, list[Suggestion]] = {}
+    for each in found:
+        if not each.is_offered:
+            groups.setdefault(each.why, []).append(each)
+    if not groups:
+        return
+    yield ""
+    yield click.style("not suggested", bold=True)
+    ranked = sorted(groups.items(), key=lambda item: -_flows(item[1]))
+    for why, group in ranked[:MAX_ROWS]:
+        targets = ", ".join(printable(each.title) for each in group[:MAX_TARGETS])
+        more = f" and {len(group) - MAX_TARGETS:,} more" if len(group) > MAX_TARGETS else ""
+        yield f"  {number(_flows(group), 'flow')} to {targets}{more}"
+        yield f"      {printable(why)}"
+    if len(ranked) > MAX_ROWS:
+        yield f"  {number(len(ranked) - MAX_ROWS, 'more reason')}: --json has them"
+
+
+def _flows(group: Sequence[Suggestion]) -> int:
+    return sum(each.evidence.flows for each in group)
+
+
+def as_json(found: Sequence[Suggestion]) -> dict[str, Any]:
+    """All suggestions, and all that is withheld."""
+    return {
+        "suggestions": [_as_object(each) for each in found if each.is_offered],
+        "withheld": [_as_object(each) for each in found if not each.is_offered],
+    }
+
+
+def _as_object(suggestion: Suggestion) -> dict[str, Any]:
+    evidence = suggestion.evidence
+    return {
+        "kind": str(suggestion.kind),
+        "title": suggestion.title,
+        "why": suggestion.why,
+        "risk": suggestion.risk,
+        "flows": evidence.flows,
+        "targets": list(evidence.targets),
+        "target_count": evidence.target_count,
+        "sources": list(evidence.sources),
+        "source_count": evidence.source_count,
+        "first_seen": stamp(evidence.first_at),
+        "last_seen": stamp(evidence.last_at),
+        "yaml": suggestion.yaml,
+    }
