@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from egressproxy.errors import StoreError
 from egressproxy.policy.compile import compile_policy
-from egressproxy.review import queries
-from egressproxy.review.behaviour import behaviour_of
+from egressproxy.review.behaviour import observe_behaviour
 from egressproxy.review.classify import Classifier
 from egressproxy.review.model import Filter
 from egressproxy.review.store import open_store
@@ -191,8 +190,7 @@ class ReviewData:
         made_at, classifier = self._classifiers.get(key, (0.0, None))
         if classifier is None or now - made_at > CLASSIFIER_S:
             since, until = times
-            denied = queries.subjects(store, Filter(since=since, until=until))
-            behaviour = behaviour_of(denied)
+            behaviour = observe_behaviour(store, since, until)
             classifier = Classifier(policy, ruleset, behaviour, now=now)
             self._classifiers[key] = (now, classifier)
             while len(self._classifiers) > MAX_CLASSIFIERS:
