@@ -104,10 +104,10 @@ class NamePage:
     async def page(self, request: web.Request) -> web.Response:
         """The page of the name in the query, over the span in it."""
         query = query_of(request)
-        name = normal(query.get("name", [""])[-1])
+        name = query.get("name", [""])[-1][:MAX_NAME]
         asked = {key: query[key] for key in ("since", "until") if key in query}
         question = read_question(asked | {"action": ["any"]}, time.time())
-        if not name:
+        if not name.strip():
             raise web.HTTPSeeOther("/review/denies")
         view = await self._frame.data.review(
             partial(name_view, name=name, question=question), question.where
@@ -116,22 +116,19 @@ class NamePage:
 
 
 def normal(text: str) -> str:
-    """A name as records have it: in normal form if it is one."""
-    text = text.strip()[:MAX_NAME]
+    """A name as the wire's records have it: in normal form if it is one."""
     try:
-        return str(DnsName(text))
+        return str(DnsName(text.strip()))
     except InvalidNameError:
-        return text
+        return text.strip()
 
 
 def name_view(review: Review, *, name: str, question: Question) -> NameView:
     """Ask the store for all of the page; blocks, in the judging thread."""
+    counts = _counts(review, question.where, name)
+    if not counts and (written := normal(name)) != name:
+        name, counts = written, _counts(review, question.where, written)
     where = replace(question.where, names=(name,))
-    counts = [
-        one
-        for one in queries.subjects(review.store, where, limit=MAX_SUBJECTS)
-        if target_of(one.subject) == name  # a star in it may mean others too
-    ]
     policy, ruleset = review.policy, review.ruleset
     in_force = (policy, ruleset) if policy is not None and ruleset is not None else None
     ways, more_ways = judged_ways(counts, in_force, review.now)
@@ -158,6 +155,12 @@ def name_view(review: Review, *, name: str, question: Question) -> NameView:
         ),
         plots=_plots(review, where) if counts else (),
     )
+
+
+def _counts(review: Review, where: Filter, name: str) -> list[SubjectCount]:
+    """The subjects of exactly this name: a star in it would mean others too."""
+    found = queries.subjects(review.store, replace(where, names=(name,)), limit=MAX_SUBJECTS)
+    return [one for one in found if target_of(one.subject) == name]
 
 
 def _most_urgent(counts: Sequence[SubjectCount], classifier: Classifier) -> Finding | None:

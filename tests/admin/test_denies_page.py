@@ -1,7 +1,12 @@
-"""The question in the URL, and where every link of the list leads to."""
+"""The list of denies: where every link of it leads to, and all of it in a real browser."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import re
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -13,6 +18,15 @@ from egressproxy.admin.question import Question, read_question
 from egressproxy.review.model import Class, Finding, Group, ReviewLine
 from egressproxy.review.queries import NO_RULE, NO_TARGET, OVERFLOW, Totals
 from egressproxy.review.report import Report
+from tests.admin.chromium import HOSTILE, PHONE, fits, new_tab, open_site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Page
+
+    from tests.admin.chromium import Site
 
 NOW = 1_790_000_000.0
 
@@ -134,3 +148,162 @@ def test_any_query_is_a_question_with_links(query: dict[str, list[str]]) -> None
     )
     view = denies_view(question, report_of([line]), {Class.UNKNOWN: 1})
     assert all(way.link.startswith("/review/") for way in (*view.spans, *view.classes))
+
+
+# In a browser
+
+
+def keys(page: Page) -> list[str]:
+    return page.locator("table.lines td.key > :first-child").all_inner_texts()
+
+
+def test_the_list_in_a_browser(site: Site, tab: Page, shoot: Callable[[Page, str], None]) -> None:
+    tab.goto(site.url("/review/denies"))
+    assert tab.locator("h1").inner_text() == "Denies"
+    assert keys(tab)[0] in ("westeurope.monitoring.azure.com", "dc.services.visualstudio.com")
+    first = tab.locator("table.lines tbody tr").first
+    assert "missing requirement" in first.inner_text()
+    assert "aks/azure-monitor" in first.inner_text()
+    assert tab.locator("th[aria-sort=descending]").inner_text() == "Flows"
+    assert fits(tab)
+    shoot(tab, "denies")
+
+
+def test_a_form_is_a_short_url(site: Site, tab: Page) -> None:
+    tab.goto(site.url("/review/denies"))
+    tab.get_by_label("Name or address").fill("*.azure.com")
+    tab.get_by_label("Name or address").press("Enter")
+    tab.wait_for_url(lambda url: parse_qs(urlsplit(url).query) == {"name": ["*.azure.com"]})
+    assert keys(tab) == ["westeurope.monitoring.azure.com"]
+    tab.get_by_role("link", name="without name *.azure.com").click()
+    tab.wait_for_url(site.url("/review/denies"))
+
+
+def test_filters_hold_together(site: Site, tab: Page) -> None:
+    tab.goto(site.url("/review/denies?since=7d&group_by=source"))
+    tab.get_by_label("Reason").select_option("no_sni")
+    tab.get_by_role("button", name="Filter").click()
+    tab.wait_for_url("**reason=no_sni**")
+    assert parse_qs(urlsplit(tab.url).query) == {
+        "since": ["7d"],
+        "reason": ["no_sni"],
+        "group_by": ["source"],
+    }
+    assert all(key.startswith("10.244.") for key in keys(tab))
+    assert tab.locator("form [name=since]").input_value() == "7d"
+
+
+def test_classes_groups_orders_and_pages(site: Site, tab: Page) -> None:
+    tab.goto(site.url("/review/denies"))
+    tab.get_by_label("Classes").get_by_role("link", name=re.compile("near miss")).click()
+    assert "mcr.mircosoft.com" in keys(tab)
+    assert set(tab.locator("td.kind").all_inner_texts()) == {"near miss"}
+    tab.get_by_role("link", name="Reason", exact=True).click()
+    assert keys(tab) == ["default_deny"]
+    tab.goto(site.url("/review/denies"))
+    tab.get_by_role("link", name="more →").click()
+    assert "page 2" in tab.locator(".pages").inner_text()
+    tab.get_by_role("link", name="Class", exact=True).first.click()
+    assert "page" not in urlsplit(tab.url).query
+    tab.goto(site.url("/review/denies?order=class"))
+    kinds = tab.locator("td.kind").all_inner_texts()
+    assert kinds == sorted(kinds, key=[str(kind) for kind in Class].index)
+
+
+def test_a_line_of_a_source_leads_to_its_names(site: Site, tab: Page) -> None:
+    tab.goto(site.url("/review/denies?group_by=source"))
+    source = keys(tab)[0]
+    tab.locator("td.key a").first.click()
+    tab.wait_for_url(f"**from={source}**")
+    assert set(tab.locator("td.who").all_inner_texts()) == {source}
+
+
+def test_what_cannot_be_read_is_said_beside_the_form(
+    site: Site, tab: Page, shoot: Callable[[Page, str], None]
+) -> None:
+    tab.goto(site.url("/review/denies?reason=default_deni&from=10.0.0.0/99&name=x.example"))
+    said = tab.get_by_role("alert").inner_text()
+    assert "default_deny" in said
+    assert "10.0.0.0/99" in said
+    assert tab.locator("[name=from]").get_attribute("aria-invalid") == "true"
+    assert tab.locator("[name=from]").input_value() == "10.0.0.0/99"
+    shoot(tab, "denies-problems")
+
+
+def test_the_files_have_the_same_lines(site: Site, tab: Page) -> None:
+    tab.goto(site.url("/review/denies?class=missing-requirement"))
+    shown = keys(tab)
+    with tab.expect_download() as download:
+        tab.get_by_role("link", name="CSV").click()
+    assert download.value.suggested_filename == "deny-by-name.csv"
+    rows = list(csv.DictReader(io.StringIO(download.value.path().read_text(), newline="")))
+    assert [row["name"] for row in rows] == shown
+    answer = tab.request.get(site.url("/review/denies.json?class=missing-requirement"))
+    assert [line["key"] for line in json.loads(answer.text())["lines"]] == shown
+
+
+def test_allows(site: Site, tab: Page) -> None:
+    tab.goto(site.url("/review/denies?action=allow"))
+    assert tab.locator("h1").inner_text() == "Allowed flows"
+    assert "mcr.microsoft.com" in keys(tab)
+    assert tab.locator("td.kind").count() == 0
+
+
+def test_hostile_names_are_text(site: Site, tab: Page, shoot: Callable[[Page, str], None]) -> None:
+    tab.goto(site.url("/review/denies?name=*.evil.example"))
+    assert len(keys(tab)) == len(HOSTILE)
+    assert "owned" not in tab.title()
+    assert tab.locator("main img, main script").count() == 0
+    assert not re.search("[\u202e\u2066\x00\x1b]", tab.content())
+    assert fits(tab)
+    shoot(tab, "denies-hostile")
+    text = tab.request.get(site.url("/review/denies.csv?name=*.evil.example")).text()
+    assert not re.search("[\u202e\u2066\x00\x1b]", text)
+
+
+def test_each_hostile_name_leads_to_its_own_page(site: Site, tab: Page) -> None:
+    tab.goto(site.url("/review/denies?name=*.evil.example"))
+    for link in [a.get_attribute("href") for a in tab.locator("td.key a").all()]:
+        assert link is not None
+        tab.goto(site.url(link))
+        assert tab.locator(".figure b").first.inner_text() == "1"
+        assert "owned" not in tab.evaluate("document.title.replace(/<.*>|\"><.*\"/g, '')")
+        assert tab.locator("main img, main script").count() == 0
+        assert fits(tab)
+
+
+def test_a_phone_folds_the_filters(site: Site, chromium: Browser, complaints: list[str]) -> None:
+    with new_tab(chromium, complaints, viewport=PHONE, has_touch=True) as page:
+        page.goto(site.url("/review/denies"))
+        assert fits(page)
+        assert not page.get_by_label("Name or address").is_visible()
+        page.locator("label.show-filters").tap()
+        page.get_by_label("Name or address").fill("pypi.example")
+        page.get_by_role("button", name="Filter").tap()
+        page.wait_for_url("**?name=pypi.example")
+        assert keys(page) == ["pypi.example"]
+        assert fits(page)
+    assert not complaints
+
+
+def test_without_scripts(site: Site, chromium: Browser, complaints: list[str]) -> None:
+    with new_tab(chromium, complaints, java_script_enabled=False) as page:
+        page.goto(site.url("/review/denies"))
+        page.locator("td.key a").first.click()
+        assert "/review/name?name=" in page.url
+    assert not complaints
+
+
+EMPTY = {
+    "nothing was denied": ("/review/denies", "Nothing was denied in this time"),
+    "nothing fits": ("/review/denies?name=x.example", "Nothing fits these conditions"),
+    "no allow": ("/review/denies?action=allow", "--log-allows"),
+}
+
+
+def test_empty_states(tmp_path: Path, tab: Page, shoot: Callable[[Page, str], None]) -> None:
+    with open_site(tmp_path, records=[]) as empty:
+        for path, text in EMPTY.values():
+            tab.goto(empty.url(path))
+            assert text in tab.locator("main").inner_text()
+        shoot(tab, "denies-empty")
