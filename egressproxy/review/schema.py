@@ -27,8 +27,6 @@ from sqlalchemy import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from egressproxy.policy.networks import Network
 
 VERSION: Final = 1
@@ -236,7 +234,8 @@ def storable_or_none(text: str | None) -> str | None:
     return None if text is None else storable(text)
 
 
-def packed_texts(texts: Sequence[str]) -> str:
+@lru_cache(maxsize=512)  # the same few again and again; a hostile one is cut to a KiB or so
+def packed_texts(texts: tuple[str, ...]) -> str:
     """Texts as a column keeps them; few kinds of few texts, mostly none."""
     return json.dumps([storable(each) for each in texts]) if texts else ""
 

@@ -20,12 +20,18 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from egressproxy.errors import StoreError
 from egressproxy.review import schema
-from egressproxy.review.postgresql_url import postgresql_engine, postgresql_url, secrets_of, shown
+from egressproxy.review.postgresql_url import (
+    copy_rows,
+    postgresql_engine,
+    postgresql_url,
+    secrets_of,
+    shown,
+)
 from egressproxy.review.sqlite_file import keep_log, look_at_file, sqlite_engine
 from egressproxy.review.store_fault import fault_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from sqlalchemy import Connection, Engine, Table
@@ -91,6 +97,17 @@ class Store:
         if self.dialect == "postgresql":
             return postgresql.insert(table)
         return sqlite.insert(table)
+
+    def add_rows(
+        self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Insert rows that have the same columns, in whichever way is fastest."""
+        if not rows:
+            return
+        if self.dialect == "postgresql":
+            copy_rows(connection, table, rows)
+        else:
+            connection.execute(table.insert(), rows)
 
     def least(self, *values: Any) -> Function[Any]:
         """The smallest of some columns or values."""

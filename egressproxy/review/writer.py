@@ -92,8 +92,7 @@ class Writer:
                 batch.take(record, number, is_overflow=is_overflow)
             self._count(connection, schema.hourly, batch.hours)
             self._count(connection, schema.daily, batch.days)
-            if batch.rows:
-                connection.execute(insert(schema.record), batch.rows)
+            self.store.add_rows(connection, schema.record, batch.rows)
             new_names = self._names.note(connection, batch.names)
             if progress is not None:
                 self._note_progress(connection, progress)

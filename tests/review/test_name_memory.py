@@ -23,9 +23,8 @@ def note(store: Store, memory: NameMemory, **names: Span) -> tuple[str, ...]:
 
 def kept(store: Store) -> dict[str, Span]:
     with store.connect() as connection:
-        return {
-            name: (first, last) for name, first, last in connection.execute(select(schema.seen))
-        }
+        rows = connection.execute(select(schema.seen)).all()
+    return {name: (first, last) for name, first, last in rows}
 
 
 def test_new_and_known(store: Store) -> None:

@@ -7,7 +7,10 @@ from sqlalchemy import select, text
 
 from egressproxy.errors import StoreError
 from egressproxy.review import schema
+from egressproxy.review.bounds import Bounds
 from egressproxy.review.store import Store, open_store
+from egressproxy.review.writer import Writer
+from tests.review.records import flow
 
 if TYPE_CHECKING:
     from tests.review.postgresql import Server
@@ -72,3 +75,21 @@ def test_tables_of_others_in_the_same_database_do_not_matter(postgresql_server: 
         connection.execute(text("CREATE TABLE invoices (id int)"))
     with open_store(url) as store:
         assert versions(store) == ["1"]
+
+
+def test_a_writer_goes_on_after_the_server_was_restarted(postgresql_server: Server) -> None:
+    with open_store(postgresql_server.url()) as store:
+        writer = Writer(store, gateway="gw", bounds=Bounds())
+        writer.add([flow()])
+        postgresql_server.restart()
+        assert writer.add([flow()]).stored == 1
+
+
+def test_a_row_that_does_not_fit_leaves_nothing_of_its_batch(postgresql_server: Server) -> None:
+    with open_store(postgresql_server.url()) as store:
+        writer = Writer(store, gateway="gw", bounds=Bounds())
+        with pytest.raises(StoreError, match="out of range"):
+            writer.add([flow(), flow(src_port=1 << 40)])
+        assert writer.add([flow()]).new_names == ("evil.example",)
+        with store.connect() as connection:
+            assert len(connection.execute(select(schema.record)).all()) == 1

@@ -56,7 +56,7 @@ def test_storable_texts(text: str) -> None:
 
 @given(st.lists(st.text()))
 def test_packed_texts_come_back(texts: list[str]) -> None:
-    packed = packed_texts(texts)
+    packed = packed_texts(tuple(texts))
     assert unpacked_texts(packed) == tuple(storable(each) for each in texts)
     assert "\0" not in packed
     assert packed.isascii()
