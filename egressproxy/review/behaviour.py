@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import and_, case, distinct, func, not_, or_, select
 
 from egressproxy.policy.lint_names import is_shared
 from egressproxy.policy.verdict import Reason
+from egressproxy.resolve.guard import is_never_dialled
 from egressproxy.review.filters import conditions
 from egressproxy.review.model import Filter
 from egressproxy.review.schema import subject
@@ -50,6 +51,18 @@ MAX_SUBJECTS: Final = 200_000
 _CARRIES: Final = 12  # characters below which a label hardly hides anything
 _LONG: Final = 40  # no name that somebody chose is so long
 _OF_DATA: Final = (Shape.HASH, Shape.RANDOM)
+_INSIDE: Final = tuple(
+    map(
+        ip_network,
+        (
+            "10.0.0.0/8",  # RFC 1918, as the next two
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "100.64.0.0/10",  # RFC 6598
+            "fc00::/7",  # RFC 4193
+        ),
+    )
+)
 _of: Final = subject.c
 
 
@@ -78,12 +91,18 @@ class Behaviour:
         return None
 
 
-def is_public(address: str | None) -> bool:
-    """Whether a text is an address of the public internet; never raises."""
+def is_outside(text: str | None) -> bool:
+    """Whether a text is an address beyond an organisation's own networks; never raises.
+
+    Ranges kept for documentation are outside: they stand for the internet in labs.
+    """
+    if text is None or is_never_dialled(text):
+        return False
     try:
-        return address is not None and ip_address(address).is_global
+        address = ip_address(text)
     except ValueError:
         return False
+    return not any(address in network for network in _INSIDE)
 
 
 def observe_behaviour(store: Store, since: float | None, until: float | None) -> Behaviour:
@@ -210,7 +229,7 @@ class _Source:
             first = self.refused.get(address)
             if first is not None and first[0] <= last:
                 yield address, first[1]
-            elif asked is not None and 0 <= last - asked[0] <= SECOND_TRY_S and is_public(address):
+            elif asked is not None and 0 <= last - asked[0] <= SECOND_TRY_S and is_outside(address):
                 yield address, asked[1]
 
 

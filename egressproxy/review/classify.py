@@ -125,6 +125,9 @@ class Classifier:
             return Finding(kind=Class.SUSPICIOUS, why=sign)
         if verdict and (miss := self._near_miss(subject, verdict, is_deep=is_deep)):
             return _near(miss, subject)
+        if subject.reason is Reason.EXPIRED_RULE:
+            rule = f" {subject.rule}" if subject.rule else ""
+            return Finding(kind=Class.NEAR_MISS, why=f"its rule{rule} has expired")
         if sign := faint_sign(subject, self._behaviour, self._ports):
             return Finding(kind=Class.SUSPICIOUS, why=sign)
         return Finding(kind=Class.UNKNOWN, why=_unknown(subject))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from egressproxy.policy.verdict import Reason
 from egressproxy.ports import Protocol
-from egressproxy.review.behaviour import is_public
+from egressproxy.review.behaviour import is_outside
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -74,7 +74,7 @@ def faint_sign(subject: Subject, behaviour: Behaviour, application_ports: Contai
     source = subject.src_ip
     if subject.name is None:
         no_name = _NO_NAME.get(subject.reason)
-        if no_name and is_public(subject.dst_ip):
+        if no_name and is_outside(subject.dst_ip):
             return (
                 f"{no_name}, to the public address {subject.dst_ip}: a pod that asks an API server"
                 " by address, or a client that avoids being named"

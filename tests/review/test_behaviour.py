@@ -22,7 +22,7 @@ from egressproxy.review.behaviour import (
     TUNNEL_NAMES,
     Behaviour,
     behaviour_of,
-    is_public,
+    is_outside,
     observe_behaviour,
 )
 from egressproxy.review.bounds import Bounds
@@ -178,13 +178,27 @@ def test_sources_are_bounded() -> None:
     assert behaviour_of([*early, *late]).names == {}
 
 
-PUBLIC = {"20.1.2.3": True, "10.0.0.1": False, "2603::1": True, "fe80::1%eth0": False}
-ODD = {"": False, "x": False, "\x00": False, None: False, "127.0.0.1": False}
+OUTSIDE = {
+    "20.1.2.3": True,
+    "10.0.0.1": False,
+    "2603::1": True,
+    "fe80::1%eth0": False,
+    "fd00::1": False,
+}
+ODD = {
+    "203.0.113.7": True,
+    "100.64.0.1": False,
+    "": False,
+    "x": False,
+    "\x00": False,
+    None: False,
+    "127.0.0.1": False,
+}
 
 
-@pytest.mark.parametrize(("text", "is_one"), (PUBLIC | ODD).items())
-def test_public_addresses(text: str | None, is_one: bool) -> None:
-    assert is_public(text) is is_one
+@pytest.mark.parametrize(("text", "is_one"), (OUTSIDE | ODD).items())
+def test_addresses_outside(text: str | None, is_one: bool) -> None:
+    assert is_outside(text) is is_one
 
 
 TEXTS: Final = st.none() | st.text(max_size=30) | st.sampled_from(["a.b.c", "..", "20.1.1.1"])

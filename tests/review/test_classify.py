@@ -85,6 +85,11 @@ EACH: dict[str, tuple[Subject, Class, str]] = {
         Class.NEAR_MISS,
         "allowed old.example.com until 2026-06-14 (rule old)",
     ),
+    "expired, by a rule that is gone": (
+        subject("other.test", reason=Reason.EXPIRED_RULE, rule="rules/trial"),
+        Class.NEAR_MISS,
+        "its rule rules/trial has expired",
+    ),
     "misspelt": (subject("api.exampel.com"), Class.NEAR_MISS, "'example' where this has"),
     "a deny rule before": (
         subject("gist.github.com", reason=Reason.RULE, rule="gists"),
