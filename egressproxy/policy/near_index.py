@@ -10,7 +10,7 @@ for any address, or for many, is not near because of its port. For people; it de
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from egressproxy.policy.address import pack_address
 from egressproxy.policy.lookalike import skeleton
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 MAX_PATTERNS: Final = 4000
 """Patterns whose misspellings are looked for; some forty texts are kept for each."""
+MAX_NAMES: Final = 10_000
+"""Denied names for which what means them, or nearly does, is remembered."""
 MAX_TAILS: Final = 10_000
 """Suffixes of denied names for which the near patterns are remembered."""
 MAX_NETWORKS: Final = 64
@@ -46,8 +48,18 @@ _NARROW_BITS: Final = 8  # a /24
 _Place = tuple[int, int]  # number of a rule, place of its pattern
 
 
+class _Known(NamedTuple):
+    """Of a name: numbers of the rules that mean it, with their words; patterns that may be near."""
+
+    meant: dict[int, str]
+    near: tuple[_Place, ...]
+
+
+_NAMELESS: Final = _Known({}, ())
+
+
 class NearIndex:
-    """What of a policy a flow's name may nearly be. Read-only once made."""
+    """What of a policy a flow's name may nearly be; it remembers. Not for several threads."""
 
     def __init__(self, policy: Policy, ruleset: Ruleset) -> None:
         """Index a policy; ``ruleset`` is compiled from it."""
@@ -56,6 +68,7 @@ class NearIndex:
         self._matcher = ruleset.program.matcher
         self._suffixes: dict[str, list[_Place]] = {}
         self._texts: dict[str, list[_Place]] = {}
+        self._known: dict[str, _Known] = {}
         self._near_tails: dict[str, tuple[_Place, ...]] = {}  # names share what they are below
         budget = MAX_PATTERNS
         for number, rule in enumerate(policy.rules):
@@ -75,14 +88,26 @@ class NearIndex:
 
     def _find(self, differences: Differences) -> Iterator[NearMiss]:
         flow = differences.flow
-        meant = self._meant_by_name(flow.name) if flow.name is not None else {}
-        for number, text in meant.items():
+        known = self._of_name(flow.name) if flow.name is not None else _NAMELESS
+        meant = dict(known.meant)
+        for number, text in known.meant.items():
             rule = self._rules[number]
             if rule.action is Action.ALLOW:
                 yield from differences.but_the_name(rule, text)
         yield from self._near_address(differences, meant)
         if flow.name is not None:
-            yield from self._near_names(differences, flow.name, meant)
+            yield from self._near_names(differences, known.near, meant)
+
+    def _of_name(self, name: DnsName) -> _Known:
+        """What is asked of a name alone; many sources want the same ones."""
+        known = self._known.get(name)
+        if known is None:
+            if len(self._known) >= MAX_NAMES:
+                self._known.clear()
+            known = self._known[name] = _Known(
+                self._meant_by_name(name), tuple(self._candidates(name))
+            )
+        return known
 
     # Rules that mean the flow
 
@@ -124,9 +149,12 @@ class NearIndex:
     # Rules that nearly do
 
     def _near_names(
-        self, differences: Differences, name: DnsName, meant: dict[int, str]
+        self, differences: Differences, near: Iterable[_Place], meant: dict[int, str]
     ) -> Iterator[NearMiss]:
-        for number, place in self._candidates(name):
+        name = differences.flow.name
+        if name is None:
+            return
+        for number, place in near:
             rule = self._rules[number]
             if number not in meant and differences.is_on_port(rule):
                 yield from differences.in_pattern(rule, rule.patterns[place], name)
@@ -141,8 +169,8 @@ class NearIndex:
     ) -> Iterator[Rule]:
         for number in self._having(text):
             rule = self._rules[number]
-            is_open = rule.action is Action.ALLOW and number not in meant
-            if is_open and rule.lists and differences.is_on_port(rule):
+            is_open = rule.action is Action.ALLOW and not rule.any_destination
+            if is_open and rule.lists and number not in meant and differences.is_on_port(rule):
                 yield rule
 
     def _candidates(self, name: DnsName) -> dict[_Place, None]:

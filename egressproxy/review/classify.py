@@ -87,6 +87,7 @@ class Classifier:
         self._held = None if policy is None else frozenset(policy.requirements)
         self._ports: Container[object] = ruleset.application_ports() if ruleset else ()
         self._memo: dict[tuple[object, ...], Finding] = {}
+        self._in_catalog: dict[tuple[object, ...], Known | None] = {}
 
     def finding(self, subject: Subject, *, deep: bool = False) -> Finding:
         """The class of a denied subject, and why.
@@ -107,11 +108,21 @@ class Classifier:
         return found
 
     def _find(self, subject: Subject, *, is_deep: bool) -> Finding:
-        in_catalog = known(subject, self._policy.cloud if self._policy else None, self._held)
+        in_catalog = self._known(subject)
         found = self._classify(subject, in_catalog, is_deep=is_deep)
         if in_catalog and not found.symptom and found.kind is not Class.HARMLESS:
             return replace(found, symptom=in_catalog.symptom)
         return found
+
+    def _known(self, subject: Subject) -> Known | None:
+        """What the catalog has; many sources want the same names."""
+        key = (subject.name, subject.dst_port, subject.protocol, subject.note)
+        if key not in self._in_catalog:
+            if len(self._in_catalog) >= MAX_MEMO:
+                self._in_catalog.clear()
+            cloud = self._policy.cloud if self._policy else None
+            self._in_catalog[key] = known(subject, cloud, self._held)
+        return self._in_catalog[key]
 
     def _classify(self, subject: Subject, in_catalog: Known | None, *, is_deep: bool) -> Finding:
         if sign := clear_sign(subject, self._behaviour):

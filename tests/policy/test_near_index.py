@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from egressproxy.names import DnsName
 from egressproxy.policy.compile import compile_policy
-from egressproxy.policy.near_index import MAX_NETWORKS, MAX_PATTERNS, MAX_TAILS, NearIndex
+from egressproxy.policy.near_index import (
+    MAX_NAMES,
+    MAX_NETWORKS,
+    MAX_PATTERNS,
+    MAX_TAILS,
+    NearIndex,
+)
 from egressproxy.policy.near_miss import MAX_NEAR_MISSES, NearMiss, near_misses
 from egressproxy.policy.near_name import Kind
 from egressproxy.policy.rules import Policy
@@ -105,13 +111,14 @@ def test_misspellings_of_so_many_patterns_and_no_more() -> None:
     assert find(flow(f"x.{names[-1]}"), found)[0].kind is Kind.BELOW
 
 
-def test_what_is_remembered_of_suffixes_is_bounded() -> None:
+def test_what_is_remembered_is_bounded() -> None:
     index = NearIndex(SOME, compile_policy(SOME))
     ruleset = compile_policy(SOME)
     for n in range(MAX_TAILS + 10):
         one = flow(f"x.n{n}.example")
         assert index.misses(one, ruleset.decide(one, NOON), NOON) == ()
     assert len(index._near_tails) <= MAX_TAILS
+    assert len(index._known) <= MAX_NAMES
 
 
 HOSTILE = ["xn--a", "xn--99999999", "xn--zzzzzzzzzzzzzzzz.com", ("a." * 126) + "a", "_", "a" * 63]
