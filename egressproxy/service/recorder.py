@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from egressproxy.errors import StoreError
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from egressproxy.service.recorder_messages import Answer
 
 NICENESS: Final = 10
+OOM_SCORE: Final = 500
+"""proc_pid_oom_score_adj(5): it can be started again, and no flow ends with it."""
 LINGER_S: Final = 0.4
 """Records come in company: one transaction for those of so long."""
 CLOSE_S: Final = 3.0
@@ -127,6 +130,14 @@ class Recorder:
         self._keeper.take(records)
 
 
+def make_way() -> None:
+    """Let workers have the CPU, and the memory where it runs out; where that is not forbidden."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE), encoding="ascii")
+
+
 def open_writer(spec: RecorderSpec) -> Writer:
     """The store of a service, ready to be written to.
 
@@ -161,7 +172,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     pipe, control, shared, supervisor = (int(argument) for argument in sys.argv[1:5])
     configure_journal()
-    os.nice(NICENESS)
+    make_way()
     channel = socket.socket(fileno=control)
     inbox = Inbox(pipe, channel)
     signal.signal(signal.SIGTERM, lambda *_: inbox.stop())

@@ -67,7 +67,7 @@ def test_the_mounted_configuration_is_read_and_names_what_is_mounted() -> None:
     problems = Problems()
     values = read_config(here, up_names(), problems)
     problems.raise_all()
-    for key in ("policy", "log"):
+    for key in ("policy", "log", "review_store"):
         assert str(Path(*values[key]).parent) in mounts
     done = CliRunner().invoke(cli, ["policy", "validate", str(here.parent / "policy.yaml")])
     assert done.exit_code == 0, done.output

@@ -19,6 +19,8 @@ import pytest
 from egressproxy.planes.context import ListenerKind
 from egressproxy.service.file_limit import BESIDE_FLOWS, PER_FLOW
 from egressproxy.service.process import END_GRACE_S
+from egressproxy.service.recording import END_GRACE_S as RECORDER_END_S
+from egressproxy.service.recording import NOTES_S
 from egressproxy.service.watchdog import REPLACEMENT_S
 from egressproxy.settings import Settings
 from lab.namespaces import namespaces
@@ -95,7 +97,8 @@ def test_the_service_is_hardened(installed: Path) -> None:
 def test_times_and_sizes_fit_those_of_the_service() -> None:
     unit, limits = settings(SERVICE), Settings()
     assert float(unit["WatchdogSec"][0]) > limits.worker_timeout_s + REPLACEMENT_S
-    assert float(unit["TimeoutStopSec"][0]) > limits.drain_timeout_s + END_GRACE_S
+    ending_s = limits.drain_timeout_s + END_GRACE_S + NOTES_S + RECORDER_END_S
+    assert float(unit["TimeoutStopSec"][0]) > ending_s
     assert int(unit["LimitNOFILE"][0]) > PER_FLOW * limits.max_flows + BESIDE_FLOWS
 
 

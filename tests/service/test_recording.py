@@ -27,6 +27,7 @@ from egressproxy.review.store import open_store
 from egressproxy.service import recording as module
 from egressproxy.service.journal import configure_journal
 from egressproxy.service.options import LogOptions, RunOptions
+from egressproxy.service.recorder import OOM_SCORE
 from egressproxy.service.recorder_messages import RuleHitsNote
 from egressproxy.service.recording import Recording, allows_text, recorder_spec
 from egressproxy.service.reload_history import reload_note
@@ -110,6 +111,10 @@ def is_gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
+def oom_score(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
 def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -120,6 +125,7 @@ async def test_every_line_is_stored_at_the_end_and_nothing_is_left_open(bench: B
         pid = recording.pid
         assert pid is not None
         assert os.getpriority(os.PRIO_PROCESS, pid) >= 10, "flows come first"
+        assert oom_score(pid) == OOM_SCORE
         tee = recording.tee()
         assert tee.write(b"".join(map(line, range(100)))) == 0
         tee.close()
