@@ -130,6 +130,7 @@ def _configured(
         overrides=order.overrides,
         mark=order.mark,
         firewall=firewall,
+        review_store=order.review_store,
     )
     return plan, order.policy
 

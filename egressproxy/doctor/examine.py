@@ -12,6 +12,7 @@ from egressproxy.doctor.forwarding import check_forwarding
 from egressproxy.doctor.links import check_ipv6, check_mtu
 from egressproxy.doctor.ports import check_ports
 from egressproxy.doctor.privileges import check_files, check_privileges
+from egressproxy.doctor.review_store import check_review_store
 from egressproxy.doctor.rules import check_rules, read_rules
 from egressproxy.doctor.tracking import check_conntrack, check_source_ports
 from egressproxy.doctor.zones import (
@@ -51,6 +52,7 @@ def examine_machine(machine: Machine, plan: Plan) -> Iterator[Finding]:
     yield from check_ports(machine, plan, rules)
     yield from check_source_ports(machine, plan)
     yield from check_files(machine, plan)
+    yield from check_review_store(machine, plan)
     yield from check_mtu(machine)
     yield from check_ipv6(machine)
     yield from check_clock(machine, plan, read_clock())

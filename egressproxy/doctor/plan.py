@@ -35,3 +35,4 @@ class Plan:
     is_firewall: bool = True
     firewall: FirewallOptions | None = None
     """Of the configuration; ``None`` where there is none."""
+    review_store: str | None = None
