@@ -69,14 +69,6 @@ class Frame:
             self.access.keep_cookie(request, response, around.visitor.cookie)
         return response
 
-    async def failure(
-        self, request: web.Request, status: int, message: str, hint: str = ""
-    ) -> web.Response:
-        """A page that says what is wrong, and what to do."""
-        return await self.page(
-            request, "error.html", status=status, message=message, hint=hint, code=status
-        )
-
     def _around(self, request: web.Request) -> Around:
         supervisor, visitor = self.supervisor, request.get(VISITOR, NOBODY)
         common = {

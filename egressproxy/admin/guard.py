@@ -52,9 +52,8 @@ async def _respond(
     except RefusedError as refused:
         return await _refusal(frame, request, refused)
     except TroubleError as trouble:
-        return await _refusal(
-            frame, request, RefusedError(trouble.status, trouble.message, trouble.hint)
-        )
+        without = RefusedError(trouble.status, trouble.message, trouble.hint)
+        return await _refusal(frame, request, without, trouble.example)
     except web.HTTPRedirection as elsewhere:
         return web.Response(
             status=elsewhere.status, headers={"Location": elsewhere.headers["Location"]}
@@ -68,9 +67,19 @@ async def _respond(
         return await _refusal(frame, request, fault)
 
 
-async def _refusal(frame: Frame, request: web.Request, refused: RefusedError) -> web.Response:
+async def _refusal(
+    frame: Frame, request: web.Request, refused: RefusedError, example: str = ""
+) -> web.Response:
     if wants_page(request):
-        response = await frame.failure(request, refused.status, refused.message, refused.hint)
+        response = await frame.page(
+            request,
+            "error.html",
+            status=refused.status,
+            code=refused.status,
+            message=refused.message,
+            hint=refused.hint,
+            example=example,
+        )
     else:
         body: dict[str, object] = {"error": refused.message}
         if refused.hint:

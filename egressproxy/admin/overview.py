@@ -5,24 +5,27 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from egressproxy.admin.plot import NARROW, WIDE, Plot, plot
+from egressproxy.admin.reloads import headline
 from egressproxy.review import queries
 from egressproxy.review.ask import class_text
 from egressproxy.review.model import Class, Filter, Group
 from egressproxy.review.report import group, target_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from egressproxy.admin.frame import Frame
     from egressproxy.admin.review_data import Review
-    from egressproxy.review.model import Point, ReviewLine, StoredRecord, Subject
+    from egressproxy.review.model import Point, ReviewLine, StoredRecord, Subject, SubjectCount
 
-TOP: Final = 10
+TOP: Final = 8
+RELOADS: Final = 4
 NEWEST: Final = 12
 MAX_SUBJECTS: Final = 20_000
 """Subjects that are looked at; rarer ones count in the totals and the plot alone."""
@@ -49,15 +52,47 @@ KINDS: Final = tuple(class_text(kind) for kind in reversed(Class))
 """From the bottom of a bar to its top: the most urgent is on top."""
 
 
+MAX_LINES: Final = {
+    Class.SUSPICIOUS: 5,
+    Class.MISSING_REQUIREMENT: 6,
+    Class.NEAR_MISS: 5,
+    Class.UNKNOWN: 6,
+    Class.OPTIONAL: 0,
+    Class.HARMLESS: 0,
+}
+"""Lines of each class that are shown: of what is noise, the number alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What was denied for one reason; ``targets`` are names or addresses, the commonest first."""
+
+    why: str
+    targets: tuple[str, ...]
+    flows: int
+    clients: int
+    last_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class OfClass:
+    """All of one class; ``lines`` are its commonest, ``more`` how many are not shown."""
+
+    kind: Class
+    flows: int
+    names: int
+    lines: tuple[Line, ...]
+    more: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverviewView:
-    """The page. ``classes`` are ``(class, flows, names)``, the most urgent first."""
+    """The page; ``classes`` has the most urgent first, and none without flows."""
 
     span: Span
     totals: queries.Totals
     audited: int
-    classes: tuple[tuple[Class, int, int], ...]
-    names: tuple[ReviewLine, ...]
+    classes: tuple[OfClass, ...]
     sources: tuple[ReviewLine, ...]
     newest: tuple[tuple[StoredRecord, Class], ...]
     newest_id: int
@@ -82,7 +117,14 @@ class Overview:
         span = span_of(request.query)
         where = Filter(since=time.time() - span.seconds)
         view = await frame.data.review(partial(overview_view, span=span), where)
-        return await frame.page(request, "overview.html", view=view, spans=SPANS)
+        return await frame.page(
+            request,
+            "overview.html",
+            view=view,
+            spans=SPANS,
+            reloads=list(islice(reversed(frame.supervisor.reloads), RELOADS)),
+            headline=headline,
+        )
 
 
 def span_of(query: Mapping[str, str]) -> Span:
@@ -96,24 +138,17 @@ def overview_view(review: Review, *, span: Span) -> OverviewView:
     where = Filter(since=since)
     counts = queries.subjects(store, where, limit=MAX_SUBJECTS)
     kind_of = _kinds(review)
-    by_name = sorted(group(counts, Group.NAME, review.classifier), key=lambda line: -line.count)
     by_source = sorted(group(counts, Group.SOURCE, review.classifier), key=lambda line: -line.count)
-    flows = dict.fromkeys(Class, 0)
-    wanted: dict[Class, set[str]] = {kind: set() for kind in Class}
-    for one in counts:
-        kind = kind_of(one.subject)
-        flows[kind] += one.count
-        wanted[kind].add(target_of(one.subject))
     points = queries.series(
         store, where, step_s=span.step_s, part=lambda subject: class_text(kind_of(subject))
     )
+    kinds = {kind_of(one.subject) for one in counts}
     newest = queries.records(store, where, limit=NEWEST)
     return OverviewView(
         span=span,
         totals=queries.totals(store, where),
         audited=sum(one.count for one in counts if one.subject.would_deny),
-        classes=tuple((kind, flows[kind], len(wanted[kind])) for kind in Class if flows[kind]),
-        names=tuple(by_name[:TOP]),
+        classes=tuple(_of_class(kind, counts, review) for kind in Class if kind in kinds),
         sources=tuple(by_source[:TOP]),
         newest=tuple((each, kind_of(each.subject)) for each in newest),
         newest_id=newest[0].id if newest else queries.newest_id(store),
@@ -121,6 +156,38 @@ def overview_view(review: Review, *, span: Span) -> OverviewView:
         is_cut=len(counts) == MAX_SUBJECTS,
         is_empty=not counts and queries.newest_id(store) == 0,
     )
+
+
+def _of_class(kind: Class, counts: Sequence[SubjectCount], review: Review) -> OfClass:
+    """One class; what is suspicious for the same reason is one line, however many names it has."""
+    alike: dict[tuple[str, str], list[SubjectCount]] = {}
+    for one in counts:
+        finding = review.classifier.finding(one.subject)
+        if finding.kind is kind:
+            target = "" if kind is Class.SUSPICIOUS else target_of(one.subject)
+            alike.setdefault((target, finding.why), []).append(one)
+    lines = sorted((_line(why, found) for (_, why), found in alike.items()), key=_by_flows)
+    return OfClass(
+        kind,
+        flows=sum(line.flows for line in lines),
+        names=len({target for line in lines for target in line.targets}),
+        lines=tuple(lines[: MAX_LINES[kind]]),
+        more=max(0, len(lines) - MAX_LINES[kind]),
+    )
+
+
+def _line(why: str, found: Sequence[SubjectCount]) -> Line:
+    return Line(
+        why=why,
+        targets=tuple(dict.fromkeys(target_of(one.subject) for one in found)),
+        flows=sum(one.count for one in found),
+        clients=len({one.subject.src_ip for one in found}),
+        last_at=max(one.last_at for one in found),
+    )
+
+
+def _by_flows(line: Line) -> tuple[int, str]:
+    return -line.flows, line.targets[0]
 
 
 def _kinds(review: Review) -> Callable[[Subject], Class]:

@@ -43,20 +43,22 @@ T = TypeVar("T")
 
 
 class TroubleError(Exception):
-    """Why there is no answer: ``status`` for programs, ``message`` and ``hint`` for people."""
+    """Why there is no answer: ``status`` for programs, the rest for people.
 
-    def __init__(self, message: str, hint: str = "", *, status: int = 503) -> None:
+    ``example`` is what to type.
+    """
+
+    def __init__(
+        self, message: str, hint: str = "", *, example: str = "", status: int = 503
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.example = example
         self.status = status
 
 
-NO_STORE: Final = (
-    "no review store is configured",
-    "start the gateway with --review-store /var/lib/egressproxy/review.db, then denies are kept "
-    "and can be reviewed here",
-)
+EXAMPLE: Final = "egressproxy up … --review-store /var/lib/egressproxy/review.db"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +171,12 @@ class ReviewData:
     def _open(self) -> Store:
         place = self._supervisor.options.review_store
         if place is None:
-            raise TroubleError(*NO_STORE, status=200)
+            raise TroubleError(
+                "this gateway keeps no review store",
+                "start it with one; what is denied from then on can be reviewed here",
+                example=EXAMPLE,
+                status=200,
+            )
         with self._opening:
             if self._store is None:
                 self._store = open_store(place, is_reader=True)

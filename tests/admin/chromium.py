@@ -30,7 +30,7 @@ from egressproxy.review.store import open_store
 from egressproxy.review.writer import Writer
 from egressproxy.service.options import Endpoint
 from tests.admin.double import CLUSTER_POLICY, FakeSupervisor, serving_supervisor
-from tests.review.records import DAY_S, traffic
+from tests.review.records import DAY_S, INTRUDER, traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -55,6 +55,8 @@ _LOOKS: Final[tuple[tuple[str, Literal["light", "dark"], ViewportSize], ...]] = 
     ("dark", "dark", DESK),
     ("phone", "light", PHONE),
 )
+GOLDEN: Final = 0x9E3779B97F4A7C15F3
+"""Its multiples look random: names that carry data."""
 HOSTILE: Final = (
     "<script>document.title='owned'</script>.evil.example",
     '"><img src=x onerror="document.title=\'owned\'">.evil.example',
@@ -169,10 +171,15 @@ def listening(supervisor: FakeSupervisor, token: str = "", read_token: str = "")
 
 
 def a_day(count: int = 6000) -> list[FlowRecord]:
-    """The last day of a cluster, ending now, with a hostile name of each kind at its end."""
+    """The last day of a cluster, ending now, with a tunnel and hostile names at its end."""
     now = time.time()
     records = list(traffic(count, start=now - DAY_S, span_s=DAY_S - 60))
-    return records + [a_deny(name, time=now - 30 + n) for n, name in enumerate(HOSTILE)]
+    tunnel = [
+        a_deny(f"{n * GOLDEN:024x}.t.exfil.example", time=now - 3000 + n, src_ip=INTRUDER)
+        for n in range(1, 60)
+    ]
+    hostile = [a_deny(name, time=now - 30 + n) for n, name in enumerate(HOSTILE)]
+    return [*records, *tunnel, *hostile]
 
 
 @pytest.fixture(scope="module")

@@ -136,7 +136,7 @@ def test_without_a_store_it_says_how_to_have_one(
     with open_site(tmp_path) as bare:
         tab.goto(bare.url("/review"))
         said = tab.locator("main").inner_text()
-        assert "No review store is configured" in said
+        assert "This gateway keeps no review store" in said
         assert "--review-store" in said
         assert tab.locator("nav").is_visible()
         shoot(tab, "no-store")
@@ -170,9 +170,21 @@ def test_the_view_adds_up(tmp_path: Path) -> None:
             now=time.time(),
         )
         view = overview_view(review, span=DEFAULT_SPAN)
-    assert sum(flows for _, flows, _ in view.classes) == view.totals.flows
-    assert list(view.classes) == sorted(view.classes, key=lambda each: list(Class).index(each[0]))
-    assert sum(line.count for line in view.names) <= view.totals.flows
+    assert sum(each.flows for each in view.classes) == view.totals.flows
+    kinds = [each.kind for each in view.classes]
+    assert kinds == [kind for kind in Class if kind in kinds]
+    for each in view.classes:
+        assert sum(line.flows for line in each.lines) <= each.flows
+        assert len({target for line in each.lines for target in line.targets}) <= each.names
+        assert bool(each.more) is (sum(line.flows for line in each.lines) < each.flows)
     assert view.newest_id == view.newest[0][0].id
     assert not view.is_cut
     assert not view.is_empty
+
+
+def test_a_tunnel_is_one_line_however_many_names_it_has(site: Site, tab: Page) -> None:
+    tab.goto(site.url("/review"))
+    rows = tab.locator(".by-class tbody").first.locator("tr")
+    assert "suspicious" in rows.first.inner_text()
+    (tunnel,) = [text for text in rows.all_inner_texts() if "exfil.example" in text]
+    assert re.search(r"and \d\d more", tunnel)

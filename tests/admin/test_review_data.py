@@ -56,7 +56,7 @@ async def test_no_store_is_a_state_with_advice(tmp_path: Path) -> None:
         with pytest.raises(TroubleError) as caught:
             await asked.ask(queries.newest_id)
     assert caught.value.status == 200
-    assert "--review-store" in caught.value.hint
+    assert "--review-store" in caught.value.example
 
 
 async def test_a_store_that_is_not_there_yet_is_found_later(tmp_path: Path) -> None:
