@@ -107,8 +107,7 @@ class RulesView:
     matched: int
     kinds: tuple[Way, ...]
     spans: tuple[Way, ...]
-    trouble: str
-    hint: str
+    trouble: TroubleError | None
     caveats: tuple[str, ...]
 
 
@@ -130,7 +129,7 @@ class RulesPage:
             raise TroubleError("the policy is not loaded yet", "try again in a moment")
         policy, now = crew.current.policy, time.time()
         uses: Uses | None = None
-        trouble = TroubleError("")
+        trouble: TroubleError | None = None
         try:
             since = now - int(look.days) * DAY_S
             uses = await frame.data.review(partial(_uses, policy=policy, since=since))
@@ -162,7 +161,7 @@ def rules_view(
     policy: Policy,
     look: Look,
     uses: Uses | None,
-    trouble: TroubleError,
+    trouble: TroubleError | None,
     now: float,
 ) -> RulesView:
     """The page of a policy; ``uses`` are of its rules, ``None`` where nobody counts."""
@@ -179,8 +178,7 @@ def rules_view(
         spans=tuple(
             Way(text, look.link(days=days), days == look.days) for days, text in DAYS.items()
         ),
-        trouble=trouble.message,
-        hint=trouble.hint,
+        trouble=trouble,
         caveats=uses.remarks if uses is not None else (),
     )
 

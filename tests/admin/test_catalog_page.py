@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,14 @@ from egressproxy.admin.catalog_page import CatalogView, catalog_view
 from egressproxy.catalog import CLOUDS, load_catalog
 from egressproxy.policy.load import load_policy
 from egressproxy.policy.rules import Policy
+from tests.admin.chromium import fits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Page
+
+    from tests.admin.chromium import Site
 
 POLICY = """\
 version: 1
@@ -116,3 +125,55 @@ def test_the_yaml_of_every_requirement_loads(tmp_path: Path, cloud: str) -> None
 def test_any_query_has_an_answer(search: str, cloud: str, requirement: str) -> None:
     view = catalog_view({"search": search, "cloud": cloud, "requirement": requirement}, None)
     assert view.cloud in CLOUDS
+
+
+# In a browser
+
+
+def test_browsing(site: Site, tab: Page, shoot: Callable[[Page, str], None]) -> None:
+    tab.goto(site.url("/review/catalog"))
+    assert "in the policy" in tab.get_by_role("row").filter(has_text="aks/core").inner_text()
+    assert fits(tab)
+    shoot(tab, "catalog")
+    tab.get_by_role("link", name="aks/core").click()
+    tab.wait_for_url("**requirement=aks**")
+    row = tab.get_by_role("row").filter(has_text="mcr.microsoft.com").first.inner_text()
+    assert "CSE exit code 50" in row
+    assert "in force" in row
+    assert tab.locator("pre.copy").inner_text().startswith("requirements:\n  - aks/core")
+    assert fits(tab)
+    shoot(tab, "catalog-core")
+
+
+def test_another_cloud_by_hand(site: Site, tab: Page) -> None:
+    tab.goto(site.url("/review/catalog?requirement=aks/istio"))
+    tab.get_by_role("link", name="AzureChinaCloud").click()
+    tab.wait_for_url("**cloud=AzureChinaCloud**")
+    assert "AzureChinaCloud does not have it" in tab.locator("main").inner_text()
+
+
+def test_a_search_by_hand(site: Site, tab: Page) -> None:
+    tab.goto(site.url("/review/catalog"))
+    tab.get_by_label("Search").fill("mcr.microsoft.com")
+    tab.get_by_role("button", name="Search").click()
+    tab.wait_for_url("**search=mcr**")
+    found = tab.locator("td.key a").all_inner_texts()
+    assert found[0] == "aks/core"
+    assert "aks/istio" not in found
+    tab.get_by_role("link", name="aks/core").click()
+    tab.wait_for_url("**requirement=**")
+    assert "mcr" in [
+        text.split("\n")[0] for text in tab.locator("tr.found td.key").all_inner_texts()
+    ]
+    tab.goto(site.url("/review/catalog?search=<script>alert(1)</script>.example"))
+    assert "Nothing in the catalog" in tab.locator("main").inner_text()
+
+
+def test_an_unknown_requirement_has_the_list_beside_it(
+    site: Site, tab: Page, complaints: list[str]
+) -> None:
+    tab.goto(site.url("/review/catalog?requirement=aks/nope"))
+    assert "There is no requirement aks/nope" in tab.get_by_role("alert").inner_text()
+    assert tab.get_by_role("link", name="aks/core").is_visible()
+    assert len(complaints) == 1  # the status, 404, which the browser tells
+    complaints.clear()
