@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from egressproxy.errors import StoreError
 from egressproxy.observe.read import read_line
 from egressproxy.observe.record import MAX_LINE_BYTES
 from egressproxy.review import schema
+from egressproxy.review.recorded import Recorded
 from egressproxy.review.writer import Progress
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ class _Import:
         self._lines = _Lines(file)
         self._now = now
         self._oldest = now - writer.bounds.max_age_days * schema.DAY_S
-        self._before = _recorded_since(writer)
+        budget = writer.bounds.records_per_source_hour
+        self._recorded = Recorded(writer.store, writer.gateway, budget=budget, now=now)
         self._done = Imported()
         self._batch: list[FlowRecord] = []
         self._head = b""
@@ -125,7 +127,7 @@ class _Import:
             return
         if not self._head and self._is_known(line):
             return
-        if record.time < self._oldest or record.time >= self._before:
+        if record.time < self._oldest:
             self._done.skipped += 1
             return
         self._batch.append(record)
@@ -156,9 +158,11 @@ class _Import:
         offset = self._lines.offset
         if not self._head or offset <= self._known:
             return
-        self._writer.add(self._batch, progress=Progress(self._head, offset, self._now))
-        self._done.read += len(self._batch)
-        self._since_prune += len(self._batch)
+        batch = self._recorded.missing(self._batch)
+        self._writer.add(batch, progress=Progress(self._head, offset, self._now))
+        self._done.read += len(batch)
+        self._done.skipped += len(self._batch) - len(batch)
+        self._since_prune += len(batch)
         self._batch = []
         if self._since_prune >= PRUNE_RECORDS:
             self._writer.prune(self._now)
@@ -198,15 +202,6 @@ class _Lines:
                 break
             self.number += chunk.count(b"\n")
             self.offset += len(chunk)
-
-
-def _recorded_since(writer: Writer) -> float:
-    """From when on this gateway has stored its records itself."""
-    known = schema.recording.c
-    asked = select(func.min(known.since)).where(known.gateway == writer.gateway)
-    with writer.store.connect() as connection:
-        since: float | None = connection.execute(asked).scalar()
-    return float("inf") if since is None else since
 
 
 @contextmanager

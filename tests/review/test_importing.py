@@ -219,12 +219,19 @@ def test_what_would_not_be_kept_is_skipped(sqlite_store: Store, log: Path) -> No
     assert (done.read, done.skipped) == (3, 2)
 
 
-def test_what_a_gateway_has_stored_itself_is_skipped(store: Store, log: Path) -> None:
-    log.write_bytes(b"".join(lines(100)))
-    middle = list(traffic(100))[40].time
-    Writer(store, gateway="gw", bounds=Bounds()).note_recording(since=middle, allows="all")
+def test_of_a_gateway_that_records_itself_what_its_recorder_lost(store: Store, log: Path) -> None:
+    records = list(traffic(3000))
+    writer = Writer(store, gateway="gw", bounds=Bounds())
+    writer.note_recording(since=records[100].time, allows="all")
+    lost = set(range(1000, 1500))
+    writer.add([record for n, record in enumerate(records) if n >= 100 and n not in lost])
+    log.write_bytes(b"".join(map(to_json_line, records)))
     done = run(store, log, gateway="gw")
-    assert (done.read, done.skipped) == (40, 60)
+    assert (done.read, done.skipped) == (600, 2400), "and what it had not recorded yet"
+    assert stored(store) == 3000
+    with store.connect() as connection:
+        ids = list(connection.execute(select(schema.record.c.flow_id)).scalars())
+    assert len(set(ids)) == 3000
 
 
 def test_what_another_gateway_records_does_not_matter(sqlite_store: Store, log: Path) -> None:
