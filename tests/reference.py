@@ -12,13 +12,14 @@ import json
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from egressproxy.admin import pages
+from egressproxy.admin import browser, pages
 from egressproxy.admin.access import OPEN_PATHS, SAFE_METHODS
 from egressproxy.admin.pages import Pages
 from egressproxy.admin.registry import ServiceCollector
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
+    from egressproxy.admin.frame import Frame
     from egressproxy.service.supervisor import Supervisor
 
 WIDTH: Final = 80
@@ -168,10 +170,30 @@ def record_fields() -> dict[str, object]:
 
 
 def admin_pages() -> dict[tuple[str, str], str]:
-    """What each page answers, by method and path, from the table of ``admin.pages``."""
+    """What each page for programs answers, by method and path, from the table of its module."""
+    return _page_table(pages)
+
+
+def browser_pages() -> dict[tuple[str, str], str]:
+    """What each page for people is, likewise."""
+    return _page_table(browser)
+
+
+def browser_routes() -> set[tuple[str, str]]:
+    """Method and path of every page for people that is served."""
+    application = web.Application()
+    browser.add_browser_pages(application, cast("Frame", None))
+    return {
+        (route.method, route.resource.canonical)
+        for route in application.router.routes()
+        if route.resource is not None and route.method != "HEAD"
+    }
+
+
+def _page_table(module: ModuleType) -> dict[tuple[str, str], str]:
     table: dict[tuple[str, str], str] = {}
     last = ("", "")
-    for line in (inspect.getdoc(pages) or "").splitlines():
+    for line in (inspect.getdoc(module) or "").splitlines():
         words = line.split(None, 2)
         if len(words) == 3 and words[0] in ("GET", "POST"):
             last = (words[0], words[1])
@@ -396,6 +418,15 @@ def _admin() -> Iterator[str]:
     yield _table(
         ("method", "path", "answer"),
         ((method, f"`{path}`", what) for (method, path), what in admin_pages().items()),
+    )
+    yield "### In a browser\n"
+    yield (
+        "With a token these want it once, at the login, and then a cookie. Forms carry a token of\n"
+        "their own; errors are pages.\n"
+    )
+    yield _table(
+        ("method", "path", "page"),
+        ((method, f"`{path}`", what) for (method, path), what in browser_pages().items()),
     )
     yield "### Values in the answer of `/reload`\n"
     yield _choices((("`outcome`", Outcome), ("`triggers`", Trigger)))
