@@ -46,6 +46,7 @@ def policy_page(generation: Generation, report: ReloadReport | None) -> dict[str
         "cloud": policy.cloud,
         "mode": str(policy.mode),
         "audit_until": str(policy.audit_until) if policy.audit_until else None,
+        "warn_until": str(policy.warn_until) if policy.warn_until else None,
         "requirements": list(policy.requirements),
         "sources": _sources(policy),
         "files": [str(path) for path in policy.files],

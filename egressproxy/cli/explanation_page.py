@@ -8,7 +8,7 @@ import click
 
 from egressproxy.policy.explain import why
 from egressproxy.policy.lookalike import decoded
-from egressproxy.policy.verdict import Pass
+from egressproxy.policy.verdict import Pass, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +56,7 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
         ],
         "needed": list(explanation.needed),
         "symptom": explanation.symptom,
+        "mode_note": explanation.mode_note,
     }
 
 
@@ -73,6 +74,8 @@ def page(explanation: Explanation) -> Iterator[str]:
         yield _field("note", explanation.note)
     if explanation.symptom:
         yield _field("seen", explanation.symptom)
+    if explanation.mode_note:
+        yield _field("mode", explanation.mode_note)
     for place, miss in enumerate(explanation.near_misses):
         label = "" if place else "near"
         yield _field(label, f"{miss.rule.id}: {miss.text}  {_dim(str(miss.rule.origin))}")
@@ -95,7 +98,8 @@ def _headline(explanation: Explanation) -> str:
         parts.append(f"from {flow.src}" + (f" ({group})" if group else ""))
     line = "  ".join(parts)
     if verdict.would_deny:
-        return f"{line}  audit: enforcing denies it, {verdict.reason}"
+        mode = "warn-on-new" if verdict.reason is Reason.NEW_NAME else "audit"
+        return f"{line}  {mode}: enforcing denies it, {verdict.reason}"
     if verdict.is_allow:
         return line
     return f"{line}  {verdict.reason}: {why(verdict.reason)}"

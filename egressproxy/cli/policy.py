@@ -153,6 +153,8 @@ def _as_json(policy: Policy) -> dict[str, Any]:
         "cloud": policy.cloud,
         "mode": policy.mode,
         "audit_until": _text(policy.audit_until),
+        "warn_until": _text(policy.warn_until),
+        "warn_window": policy.warn_window if policy.warn_until else None,
         "destination": policy.destination,
         "ech": policy.ech,
         "refusal": policy.refusal,

@@ -36,7 +36,8 @@ def print_policy(policy: Policy) -> None:
 
 
 def _headline(policy: Policy) -> str:
-    until = f" until {policy.audit_until}" if policy.audit_until else ""
+    end = policy.audit_until or policy.warn_until
+    until = f" until {end}" if end else ""
     return f"{policy.cloud}, mode {policy.mode}{until}, digest {policy.digest[:12]}"
 
 

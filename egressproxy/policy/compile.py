@@ -61,6 +61,7 @@ def compile_policy(policy: Policy) -> Ruleset:
         requirements=policy.requirements,
         mode=policy.mode,
         audit_ends=end_of_day(policy.audit_until),
+        warn_ends=end_of_day(policy.warn_until),
         destination=policy.destination,
         ech=policy.ech,
         refusal=policy.refusal,
@@ -94,6 +95,8 @@ def _boundaries(policy: Policy) -> tuple[float, ...]:
     days |= {rule.audit_until for rule in policy.rules if rule.audit}
     if policy.mode is Mode.AUDIT:
         days.add(policy.audit_until)
+    if policy.mode is Mode.WARN_ON_NEW:
+        days.add(policy.warn_until)
     return tuple(sorted(end_of_day(day) for day in days if day is not None))
 
 

@@ -5,6 +5,9 @@ the application rules by name. Inside a pass the first rule in policy order that
 deny, decides. Doubt about the bytes denies before any rule is asked; audit softens what
 ``verdict.AUDITABLE`` lists.
 
+In ``mode: warn-on-new`` a name that no rule mentions is allowed as long as it is new, which a table
+beside the program tells.
+
 QUIC that no network rule allows is refused whatever the mode, so that clients fall back to TCP,
 where their names are judged.
 
@@ -39,7 +42,7 @@ NAMELESS: Final = frozenset({Reason.NO_SNI, Reason.IP_LITERAL, Reason.NOT_TLS_OR
 QUIC_PORT: Final = 443
 """UDP here is HTTP/3, and refused where no network rule matches."""
 
-_UNMATCHED: Final = NAMELESS | {Reason.DEFAULT_DENY, Reason.EXPIRED_RULE}
+_UNMATCHED: Final = NAMELESS | {Reason.DEFAULT_DENY, Reason.NEW_NAME, Reason.EXPIRED_RULE}
 _REASONS: Final = {str(reason): reason for reason in Reason}
 _NOTHING: Final = Verdict(Action.DENY, Reason.DEFAULT_DENY)
 _SHORT_GROUP: Final = 4
@@ -47,11 +50,15 @@ _SHORT_GROUP: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """All clients that are in the same source sets. ``number`` is -1 for what is no address."""
+    """All clients that are in the same source sets. ``number`` is -1 for what is no address.
+
+    To those that are ``crowded`` every name counts as known (``policy.known``).
+    """
 
     number: int
     sets: frozenset[int]
     group: str | None
+    crowded: bool = False
 
 
 _UNREADABLE: Final = Source(-1, frozenset(), None)
@@ -65,8 +72,10 @@ class Window:
         "_firsts",
         "_is_audit",
         "_judged",
+        "_known",
         "_names",
         "_networks",
+        "_new",
         "_nobody",
         "_numbers",
         "_program",
@@ -84,17 +93,20 @@ class Window:
         self.end = end
         facts = program.facts
         self._is_audit = facts.mode is Mode.AUDIT and start < facts.audit_ends
+        is_warning = facts.mode is Mode.WARN_ON_NEW and start < facts.warn_ends
+        self._known = program.known if is_warning else None
         self.flows: Memo[tuple[str, int, int, str | None, str | None], Verdict] = Memo()
         """Whole judgements by (protocol, port, source, name, destination where it counts)."""
         self.sources: Memo[str, Source] = Memo()
         self._names: Memo[tuple[str, int, int, str], Verdict] = Memo()
         self._networks: Memo[tuple[str, int, int, str | None, str | None], Verdict] = Memo()
         self._firsts: Memo[tuple[int, str, int, int], tuple[int, int]] = Memo()
-        self._sources_by_sets: Memo[frozenset[int], Source] = Memo()
+        self._sources_by_sets: Memo[tuple[frozenset[int], bool], Source] = Memo()
         self._numbers = count()  # never used twice, so a forgotten source's memos are dead too
         self._judged: dict[tuple[int | str | None, Pass, Reason], Verdict] = {}
         self._nobody = len(program.rules)
         self._default = self._denied(Reason.DEFAULT_DENY, Pass.NONE, None)
+        self._new = Verdict(Action.ALLOW, Reason.NEW_NAME, would_deny=True)
         self._quic = self._denied(Reason.QUIC_REFUSED, Pass.NONE, None)
 
     def source(self, src: str) -> Source:
@@ -110,11 +122,13 @@ class Window:
                 return _UNREADABLE
             values = matcher.addresses(AddressUse.SOURCE, packed)
             sets = frozenset(number for value in values for number in matcher.group(value))
-        known = self._sources_by_sets.get(sets)
+        crowded = self._known is not None and self._known.is_crowded(src)
+        key = (sets, crowded)
+        known = self._sources_by_sets.get(key)
         if known is not None:
             return known
         group = next((name for number, name in self._program.groups if number in sets), None)
-        return self._sources_by_sets.put(sets, Source(next(self._numbers), sets, group))
+        return self._sources_by_sets.put(key, Source(next(self._numbers), sets, group, crowded))
 
     # Both passes
 
@@ -201,7 +215,15 @@ class Window:
         if known is not None:
             return known
         found = self._first(self._program.matcher.names(name), protocol, port, source)
-        return self._names.put(key, self._judge(found, Pass.APPLICATION) or self._default)
+        verdict = self._judge(found, Pass.APPLICATION) or self._unmatched(source, name)
+        return self._names.put(key, verdict)
+
+    def _unmatched(self, source: Source, name: str) -> Verdict:
+        """Of a name that no rule mentions."""
+        known = self._known
+        if known is None or source.crowded or known.has(name):
+            return self._default
+        return self._new
 
     def _without_ech(self, verdict: Verdict) -> Verdict:
         rule = verdict.rule

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 MAX_ITEMS: Final = 10
 """Items of one key that a change names; the rest is counted."""
 
-_SETTINGS: Final = ("cloud", "mode", "audit_until", "destination", "ech", "refusal", "on_reload")
+_SETTINGS: Final = (
+    *("cloud", "mode", "audit_until", "warn_until", "warn_window"),
+    *("destination", "ech", "refusal", "on_reload"),
+)
 _WORDS: Final = {
     "action": "action",
     "ports": "ports",

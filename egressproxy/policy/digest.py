@@ -12,12 +12,13 @@ import json
 from dataclasses import fields
 from typing import TYPE_CHECKING, Final
 
-from egressproxy.policy.rules import Rule
+from egressproxy.policy.rules import Mode, Rule
 
 if TYPE_CHECKING:
     from egressproxy.policy.rules import NameList, Policy
 
 _APART: Final = frozenset({"id", "origin", "lists", "accept"})
+_WARNING: Final = ("warn_until", "warn_window_s")
 _GLOBAL: Final = ("cloud", "mode", "audit_until", "destination", "ech", "refusal", "on_reload")
 
 
@@ -26,6 +27,8 @@ def digest(policy: Policy) -> str:
     total = hashlib.sha256(b"egressproxy policy 1\n")
     lists: dict[int, str] = {}
     total.update(_line({name: _plain(getattr(policy, name)) for name in _GLOBAL}))
+    if policy.mode is Mode.WARN_ON_NEW:  # so that no other policy's digest is another than it was
+        total.update(_line({name: _plain(getattr(policy, name)) for name in _WARNING}))
     total.update(_line({name: sorted(map(str, ranges)) for name, ranges in policy.sources}))
     for rule in policy.rules:
         total.update(_line(normal_form(rule, lists)))

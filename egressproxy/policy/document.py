@@ -53,11 +53,24 @@ def _rule_name(text: str) -> str:
     return text
 
 
+_WINDOW: Final = re.compile(r"([1-9][0-9]{0,3})([hd])", re.ASCII)
+_MAX_WINDOW_S: Final = 90 * 86400
+
+
 def _cloud(text: str) -> str:
     if text not in CLOUDS:
         hint = nearest(text, CLOUDS, count=1) or f"write {', '.join(CLOUDS)}"
         raise PatternError(f"{text!r} is not a cloud", hint=hint)
     return text
+
+
+def _window(text: str) -> int:
+    found = _WINDOW.fullmatch(text)
+    seconds = int(found[1]) * (3600 if found[2] == "h" else 86400) if found else 0
+    if not 0 < seconds <= _MAX_WINDOW_S:
+        hint = "write hours or days: 12h, 7d; at most 90d"
+        raise PatternError(f"{text!r} is not a span of hours or days", hint=hint)
+    return seconds
 
 
 def _path(text: str) -> str:
@@ -105,6 +118,9 @@ SOURCES: Final = ListOf(what="sources", item=SOURCE)
 ADDRESSES: Final = ListOf(what="address ranges", item=DIALLED)
 ACCEPT: Final = ListOf(what="findings", item=Choice("a finding of the lint", tuple(Code)))
 AUDIT_UNTIL: Final = Day("a date")
+WINDOW: Final = Text(
+    what="a span of hours or days", parse=_window, form={"pattern": "^[1-9][0-9]{0,3}[hd]$"}
+)
 
 ABOUT_FROM: Final = "who it counts for: names from sources, or address ranges"
 ABOUT_ADDRESSES: Final = "non-public ranges that its names may resolve to (Private Link)"
@@ -342,9 +358,16 @@ class Document(Included):
         required=True,
     )
     mode: At[Mode] | None = key(
-        Choice("a mode", tuple(Mode)), "enforce (default), or audit: denies are recorded only"
+        Choice("a mode", tuple(Mode)),
+        "enforce (default); audit: denies are recorded only; warn-on-new: those of new names are",
     )
     audit_until: At[date] | None = key(AUDIT_UNTIL, ABOUT_AUDIT_UNTIL)
+    warn_until: At[date] | None = key(
+        Day("a date"), "the last UTC day of warn-on-new, which needs it; it enforces afterwards"
+    )
+    warn_window: At[int] | None = key(
+        WINDOW, "for how long a name is new after it was first seen: 12h, 7d (default)"
+    )
     destination: At[Destination] | None = key(
         Choice("a destination mode", tuple(Destination)), ABOUT_DESTINATION
     )

@@ -13,6 +13,8 @@ from egressproxy.catalog.symptoms import symptom
 from egressproxy.policy.decide import QUIC_PORT
 from egressproxy.policy.near_miss import NearMiss, mention, near_misses
 from egressproxy.policy.near_name import Kind
+from egressproxy.policy.program import end_of_day
+from egressproxy.policy.rules import Mode
 from egressproxy.policy.verdict import Flow, Reason, Verdict
 from egressproxy.ports import Protocol
 
@@ -35,7 +37,8 @@ class Explanation:
     ``rule`` is the deciding rule whole; ``mentioned_as`` its pattern, list entry or network that
     means the flow. ``note`` is the catalog's word on the name, ``symptom`` what people see in AKS
     while it is denied. ``needed`` are lines of YAML (or of advice, marked ``#``) that would let the
-    flow through; empty where it goes through.
+    flow through; empty where it goes through. ``mode_note`` says where ``mode: warn-on-new`` would
+    judge otherwise for a while.
     """
 
     flow: Flow
@@ -47,6 +50,7 @@ class Explanation:
     note: str
     needed: tuple[str, ...]
     symptom: str = ""
+    mode_note: str = ""
 
 
 def explain(policy: Policy, ruleset: Ruleset, flow: Flow, now: float) -> Explanation:
@@ -66,8 +70,17 @@ def explain(policy: Policy, ruleset: Ruleset, flow: Flow, now: float) -> Explana
         near_misses=misses,
         note=note,
         needed=_needed(flow, verdict, note, group, misses) if is_denied else (),
+        mode_note=_mode_note(policy, verdict, now),
         symptom=_symptom(policy, flow, verdict) if is_denied else "",
     )
+
+
+def _mode_note(policy: Policy, verdict: Verdict, now: float) -> str:
+    is_warning = policy.mode is Mode.WARN_ON_NEW and now < end_of_day(policy.warn_until)
+    if not is_warning or verdict.reason is not Reason.DEFAULT_DENY or verdict.would_deny:
+        return ""
+    span = f"for {policy.warn_window} after its first flow"
+    return f"warn-on-new lets a name pass {span}, until {policy.warn_until}"
 
 
 def _symptom(policy: Policy, flow: Flow, verdict: Verdict) -> str:
@@ -166,6 +179,7 @@ _ADVICE: Final = {
 _WHY: Final = {
     Reason.RULE: "a deny rule matches",
     Reason.DEFAULT_DENY: "no rule matches",
+    Reason.NEW_NAME: "no rule matches; the name is new, and mode: warn-on-new lets it pass",
     Reason.EXPIRED_RULE: "its rule has expired",
     Reason.NO_SNI: "no rule matches the address, and the client gives no server name",
     Reason.IP_LITERAL: "no rule matches the address, and the Host is an address",

@@ -29,6 +29,9 @@ def _of_policy(policy: Policy, now: float) -> Iterator[Finding]:
         elif end_of_day(policy.audit_until) <= now:
             text = f"audit ended on {policy.audit_until}: it enforces"
             yield Finding(Code.AUDIT_OVER, text, "set a later audit_until, or mode: enforce")
+    elif policy.mode is Mode.WARN_ON_NEW and end_of_day(policy.warn_until) <= now:
+        text = f"warn-on-new ended on {policy.warn_until}: it enforces"
+        yield Finding(Code.AUDIT_OVER, text, "set a later warn_until, or mode: enforce")
     tags = policy.service_tags
     if tags is not None and tags.is_stale(now):
         text = f"{tags.path.name} is {tags.age_days(now)} days old: addresses may have moved"

@@ -56,7 +56,7 @@ class Code(StrEnum):
     EXPIRED = "expired"
     """A rule whose ``until`` has passed."""
     AUDIT_OVER = "audit-over"
-    """An audit whose ``audit_until`` has passed."""
+    """An audit whose ``audit_until`` has passed, or a ``warn-on-new`` whose ``warn_until`` has."""
     ENDLESS_AUDIT = "endless-audit"
     """An audit without ``audit_until``: it never enforces by itself."""
     OLD_TAGS = "old-tags"

@@ -11,13 +11,14 @@ from egressproxy.policy.include import Tree
 from egressproxy.policy.problems import Problems, StopLoadingError
 from egressproxy.policy.references import References
 from egressproxy.policy.required import required_rules
-from egressproxy.policy.rules import Mode, OnReload, Policy, Refusal
+from egressproxy.policy.rules import DEFAULT_WARN_WINDOW_S, Mode, OnReload, Policy, Refusal
 from egressproxy.policy.written import Context, Defaults, written_rules
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from egressproxy.policy.document import Document
+    from egressproxy.policy.problems import Report
     from egressproxy.policy.rules import Rule
 
 FILE_NAME: Final = "policy.yaml"
@@ -95,10 +96,23 @@ def _rules(document: Document, tree: Tree, references: References) -> tuple[Rule
     if document.audit_until is not None and not _is_audit(document):
         what = "audit_until without audit"
         tree.parts[0].report.add(document.audit_until.node, what, "add mode: audit")
+    _check_warning(document, tree.parts[0].report)
     cloud = document.cloud.value if document.cloud is not None else None
     context = Context(references, Defaults.of(document), cloud)
     rules = [rule for part in tree.parts for rule in written_rules(part, context)]
     return (*rules, *required_rules(tree.parts, context))
+
+
+def _check_warning(document: Document, report: Report) -> None:
+    mode = document.mode
+    if mode is not None and mode.value is Mode.WARN_ON_NEW:
+        if document.warn_until is None:
+            what = "warn-on-new without warn_until: it has to end"
+            report.add(mode.node, what, "add warn_until: 2026-12-31, its last day (UTC)")
+        return
+    for name in ("warn_until", "warn_window"):
+        if (found := getattr(document, name)) is not None:
+            report.add(found.node, f"{name} without warn-on-new", "add mode: warn-on-new")
 
 
 def _is_audit(document: Document) -> bool:
@@ -119,6 +133,8 @@ def _policy(
         digest="",
         mode=document.mode.value if document.mode else Mode.ENFORCE,
         audit_until=document.audit_until.value if document.audit_until else None,
+        warn_until=document.warn_until.value if document.warn_until else None,
+        warn_window_s=document.warn_window.value if document.warn_window else DEFAULT_WARN_WINDOW_S,
         destination=defaults.destination,
         ech=defaults.ech,
         refusal=document.refusal.value if document.refusal else Refusal.ALERT,

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
 
+    from egressproxy.policy.known import Known
     from egressproxy.policy.matcher import Depths, Matcher
     from egressproxy.policy.rules import Destination, Ech, Mode, OnReload, Refusal, Rule
     from egressproxy.policy.table import TableLayout
@@ -57,6 +58,7 @@ class Facts:
     requirements: tuple[str, ...]
     mode: Mode
     audit_ends: float
+    warn_ends: float
     destination: Destination
     ech: Ech
     refusal: Refusal
@@ -75,7 +77,8 @@ class Program:
     ``rules`` need not carry what only the matcher reads (patterns, lists, networks).
     ``gate_of[i]`` is the gate of rule ``i``. ``groups`` are (source set, name) of the policy's
     ``sources`` in document order. ``anywhere`` is the matcher's group of rules with
-    ``any_destination``.
+    ``any_destination``. ``known`` has the names that ``mode: warn-on-new`` does not take for new;
+    without it that is every name.
     """
 
     facts: Facts
@@ -85,3 +88,4 @@ class Program:
     groups: Sequence[tuple[int, str]]
     anywhere: int | None
     matcher: Matcher
+    known: Known | None = None

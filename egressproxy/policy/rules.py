@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egressproxy.policy.verdict import Action
 
@@ -19,11 +19,17 @@ if TYPE_CHECKING:
     from egressproxy.ports import PortSpan
 
 
+_DAY_S: Final = 86400
+DEFAULT_WARN_WINDOW_S: Final = 7 * _DAY_S
+
+
 class Mode(StrEnum):
-    """Whether denies are enforced or only recorded."""
+    """Which denies are enforced, and which only recorded."""
 
     ENFORCE = "enforce"
     AUDIT = "audit"
+    WARN_ON_NEW = "warn-on-new"
+    """Enforced, but for names that no rule matches and that are new: those are only recorded."""
 
 
 class Destination(StrEnum):
@@ -135,6 +141,8 @@ class Policy:
     their comments and files. ``files`` are all files it was read from, for the watcher;
     ``service_tags`` is the edition of the service tag file among them. ``parameters`` are those of
     the root file, as the catalog takes them; the rules were made with them and they count no more.
+    ``warn_until`` and ``warn_window_s`` are of ``mode: warn-on-new``: its last UTC day, and for how
+    long a name is new after it was first seen.
     """
 
     cloud: str
@@ -145,6 +153,8 @@ class Policy:
     digest: str
     mode: Mode = Mode.ENFORCE
     audit_until: date | None = None
+    warn_until: date | None = None
+    warn_window_s: int = DEFAULT_WARN_WINDOW_S
     destination: Destination = Destination.RESOLVE
     ech: Ech = Ech.ALLOW
     refusal: Refusal = Refusal.ALERT
@@ -152,3 +162,9 @@ class Policy:
     accept: tuple[Code, ...] = ()
     service_tags: TagEdition | None = None
     parameters: tuple[tuple[str, str | bool | tuple[str, ...]], ...] = ()
+
+    @property
+    def warn_window(self) -> str:
+        """``warn_window_s`` as a policy writes it: ``7d``, ``12h``."""
+        days, rest = divmod(self.warn_window_s, _DAY_S)
+        return f"{self.warn_window_s // 3600}h" if rest else f"{days}d"

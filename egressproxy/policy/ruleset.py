@@ -8,6 +8,7 @@ another process.
 from __future__ import annotations
 
 from bisect import bisect_right
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from egressproxy.catalog.notes import Notes
@@ -16,6 +17,7 @@ from egressproxy.policy.verdict import Pass
 
 if TYPE_CHECKING:
     from egressproxy.names import DnsName
+    from egressproxy.policy.known import Known
     from egressproxy.policy.program import Program
     from egressproxy.policy.rules import Destination, Ech, Mode, OnReload, Refusal
     from egressproxy.policy.verdict import Flow, Verdict
@@ -37,9 +39,13 @@ class Ruleset:
         self._notes = Notes(program.facts.cloud, program.facts.requirements)
         self._window = Window(program, 0.0, 0.0)
 
+    def with_known(self, known: Known | None) -> Ruleset:
+        """The same policy with other known names, which only ``mode: warn-on-new`` asks for."""
+        return Ruleset(replace(self.program, known=known))
+
     @property
     def policy_mode(self) -> Mode:
-        """The document's mode; ``audit`` ends by itself after ``audit_until``."""
+        """The document's mode; all but ``enforce`` end by themselves at their date."""
         return self.program.facts.mode
 
     @property

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, overload
 
+from egressproxy.policy.known import Known
 from egressproxy.policy.matcher import Matcher
 from egressproxy.policy.memo import Memo
 from egressproxy.policy.program import Facts, Gate, Program
@@ -31,6 +32,8 @@ from egressproxy.policy.table import Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
+
+    from egressproxy.policy.table import TableLayout
 
 _BLOCK: Final = 4
 """Rules read at once: some 50 us, once in a rule's life."""
@@ -81,6 +84,16 @@ class _Head:
     ends_at: int
     blocks_at: int
     size: int
+    known: _KnownHead | None
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownHead:
+    """What of ``Known`` is not its table, which has a memfd of its own."""
+
+    layout: TableLayout
+    crowded: frozenset[str]
+    digest: str
 
 
 class RuleBlocks(Sequence[Rule]):
@@ -146,6 +159,7 @@ def ship(ruleset: Ruleset) -> Shipment:
         ends_at=ends_at,
         blocks_at=blocks_at,
         size=blocks_at + sum(map(len, blocks)),
+        known=_known_head(program.known),
     )
     ends = array("Q", accumulate(map(len, blocks)))
     sections = {
@@ -158,7 +172,18 @@ def ship(ruleset: Ruleset) -> Shipment:
     chunks = [pickle.dumps(head)]
     chunks += (pickle.dumps(part) for part in _slices(program.gates))
     chunks += (pickle.dumps(part) for part in _slices(program.groups))
-    return Shipment(tuple(chunks), (_sealed_memfd(sections, head.size),))
+    fds = [_sealed_memfd(sections, head.size)]
+    if program.known is not None:
+        try:
+            fds.append(_sealed_memfd({0: program.known.buffer}, program.known.layout.size))
+        except BaseException:
+            os.close(fds[0])
+            raise
+    return Shipment(tuple(chunks), tuple(fds))
+
+
+def _known_head(known: Known | None) -> _KnownHead | None:
+    return None if known is None else _KnownHead(known.layout, known.crowded, known.digest)
 
 
 def _light(rule: Rule) -> Rule:
@@ -219,5 +244,11 @@ def receive(
             groups=groups,
             anywhere=head.anywhere,
             matcher=Matcher(Table(mapping, facts.layout), words, facts.depths),
+            known=None if head.known is None else _known(head.known, fds[1]),
         )
     )
+
+
+def _known(head: _KnownHead, fd: int) -> Known:
+    mapping = mmap.mmap(fd, head.layout.size, access=mmap.ACCESS_READ)
+    return Known(mapping, head.layout, head.crowded, head.digest)

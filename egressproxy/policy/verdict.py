@@ -35,6 +35,8 @@ class Reason(StrEnum):
     """A rule or requirement decided, allow or deny."""
     DEFAULT_DENY = "default_deny"
     """Nothing matched."""
+    NEW_NAME = "new_name"
+    """Nothing matched a name that is new: allowed by ``mode: warn-on-new``, with ``would_deny``."""
     EXPIRED_RULE = "expired_rule"
     """Nothing matched but a rule whose ``until`` has passed."""
     NO_SNI = "no_sni"

@@ -206,6 +206,7 @@ def test_json(policy_file: Path) -> None:
             "    from: [build]",
         ],
         "symptom": "",
+        "mode_note": "",
     }
 
 

@@ -60,7 +60,7 @@ def test_validate_bad(bad: Path) -> None:
     assert result.stdout == ""
     assert result.stderr == (
         f"{bad}:3:1: unknown key 'ruels' in a policy, hint: did you mean rules?\n"
-        f"{bad}:4:7: on is not a mode, hint: write enforce or audit\n"
+        f"{bad}:4:7: on is not a mode, hint: write enforce or audit or warn-on-new\n"
         f"{bad}: 2 problems\n"
     )
 

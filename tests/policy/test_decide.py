@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from egressproxy.policy.compile import compile_policy
+from egressproxy.policy.known import known_of
 from egressproxy.policy.program import Gate
 from egressproxy.policy.rules import Ech, Mode, SniCheck
-from egressproxy.policy.verdict import AUDITABLE, Flow, Reason
+from egressproxy.policy.verdict import AUDITABLE, Flow, Reason, Verdict
 from tests.policy.building import (
     ALLOW,
     DENY,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from egressproxy.policy.rules import Policy
 
 AUDIT = Mode.AUDIT
+MIDNIGHT = datetime(2026, 6, 16, tzinfo=UTC).timestamp()
 
 WEB = policy(
     rule("no-gists", "gist.github.com", ports="https http", action=DENY),
@@ -247,7 +249,77 @@ def test_ech_refused_by_the_policy() -> None:
     assert (verdict.action, verdict.reason, verdict.rule_id) == (DENY, Reason.ECH_REFUSED, None)
 
 
-MIDNIGHT = datetime(2026, 6, 16, tzinfo=UTC).timestamp()
+WARNING = policy(
+    rule("a", "a.test"),
+    rule("tunnel", "tunnel.test", sni=SniCheck.ANY_ALLOWED),
+    rule("no", "no.test", action=DENY),
+    rule("over", "over.test", until=YESTERDAY),
+    rule("gone", "20.9.0.1", ports="tcp:443", until=YESTERDAY),
+    rule("plain-http", "web.test", ports="http"),
+    mode=Mode.WARN_ON_NEW,
+    warn_until=TODAY,
+    ech=Ech.REFUSE,
+)
+KNOWN = known_of(["known.test", "k.known.test"], ["10.0.0.9", "10.9.0.0"])
+NEW = "allow new_name - none audit"
+UNKNOWN = "deny default_deny - none"
+WARNED = {
+    "a new name": (flow("new.test"), NEW),
+    "a new name over http": (flow("new.test", 80, HTTP), NEW),
+    "a new name on another port": (flow("a.test", 8443), NEW),
+    "a new name in a tunnel of its name": (flow("new.test", connect="new.test"), NEW),
+    "a new name in an allowed tunnel for any": (flow("new.test", connect="tunnel.test"), NEW),
+    "a known name": (flow("known.test"), UNKNOWN),
+    "a known name below": (flow("k.known.test"), UNKNOWN),
+    "a new name below a known one": (flow("x.known.test"), NEW),
+    "a crowded client": (flow("new.test", src="10.0.0.9"), UNKNOWN),
+    "a client of a crowded network": (flow("new.test", src="10.9.3.4"), UNKNOWN),
+    "another client": (flow("new.test", src="10.0.0.8"), NEW),
+    "an allowed name": (flow("a.test"), "allow rule a application"),
+    "a denied name": (flow("no.test"), "deny rule no application"),
+    "a name whose rule is over": (flow("over.test"), "deny expired_rule over application"),
+    "an address whose rule is over": (
+        flow("new.test", dst="20.9.0.1"),
+        "deny expired_rule gone network",
+    ),
+    "no name": (flow(None, fault=Reason.NO_SNI), "deny no_sni - none"),
+    "an address": (flow(None, fault=Reason.IP_LITERAL), "deny ip_literal - none"),
+    "neither": (flow(None, fault=Reason.NOT_TLS_OR_HTTP), "deny not_tls_or_http - none"),
+    "broken": (flow(None, fault=Reason.MALFORMED_HELLO), "deny malformed_hello - none"),
+    "another name in a new tunnel": (
+        flow("new.test", connect="new2.test"),
+        "deny host_mismatch - application",
+    ),
+    "hidden": (flow("new.test", ech=True), "deny ech_refused - application"),
+    "by address": (flow(None, 22, TCP, dst="192.0.2.1"), UNKNOWN),
+    "by address with a name": (flow("new.test", 22, TCP), UNKNOWN),
+    "quic": (flow("new.test", 443, UDP), "deny quic_refused - none"),
+}
+
+
+def told(verdict: Verdict) -> str:
+    softened = " audit" if verdict.would_deny else ""
+    rule_id = verdict.rule_id or "-"
+    return f"{verdict.action} {verdict.reason} {rule_id} {verdict.decided_by}{softened}"
+
+
+@pytest.mark.parametrize("case", WARNED)
+def test_warn_on_new(case: str) -> None:
+    one, expected = WARNED[case]
+    warning = compile_policy(WARNING)
+    assert told(warning.with_known(KNOWN).decide(one, NOON)) == expected
+    # Without a word on what is known, and once it is over, all of it is enforced.
+    enforced = compile_policy(replace(WARNING, mode=Mode.ENFORCE))
+    as_enforced = told(enforced.decide(one, NOON))
+    assert told(warning.decide(one, NOON)) == as_enforced
+    assert told(warning.with_known(KNOWN).decide(one, NOON + 86400)) == as_enforced
+    assert told(enforced.with_known(KNOWN).decide(one, NOON)) == as_enforced
+    if expected != NEW:
+        assert expected.partition(" ")[0] == as_enforced.partition(" ")[0]
+
+
+def test_the_end_of_warn_on_new_is_a_date_of_the_policy() -> None:
+    assert compile_policy(WARNING).next_expiry(NOON) == MIDNIGHT
 
 
 @pytest.mark.parametrize(

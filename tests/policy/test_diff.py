@@ -74,6 +74,15 @@ CASES = {
             "~ source group y: + 12.0.0.0/8; - 11.0.0.0/8",
         ],
     ),
+    "warn-on-new": (
+        rules(A),
+        "mode: warn-on-new\nwarn_until: 2026-12-31\nwarn_window: 36h\n" + rules(A),
+        [
+            "~ mode: enforce -> warn-on-new",
+            "~ warn_until: none -> 2026-12-31",
+            "~ warn_window: 7d -> 36h",
+        ],
+    ),
     "by address": (
         rules(),
         rules("{name: n, action: deny, to: [10.0.0.0/8], ports: ['tcp:1-9'], from: [12.0.0.0/8]}")

@@ -127,6 +127,38 @@ CASES: dict[str, tuple[str, list[str]]] = {
         RULE % "audit_until: 2026-12-31",
         ["policy.yaml:4:56: audit_until without audit, hint: add mode: audit"],
     ),
+    "warn-on-new without its end": (
+        "mode: warn-on-new\n",
+        [
+            "policy.yaml:3:7: warn-on-new without warn_until: it has to end, hint: add"
+            " warn_until: 2026-12-31, its last day (UTC)"
+        ],
+    ),
+    "warn_until and warn_window without warn-on-new": (
+        "mode: audit\naudit_until: 2026-12-31\nwarn_until: 2026-12-31\nwarn_window: 7d\n",
+        [
+            "policy.yaml:5:13: warn_until without warn-on-new, hint: add mode: warn-on-new",
+            "policy.yaml:6:14: warn_window without warn-on-new, hint: add mode: warn-on-new",
+        ],
+    ),
+    "audit_until with warn-on-new": (
+        "mode: warn-on-new\nwarn_until: 2026-12-31\naudit_until: 2026-12-31\n",
+        ["policy.yaml:5:14: audit_until without audit, hint: add mode: audit"],
+    ),
+    "warn-on-new of a rule": (
+        RULE % "mode: warn-on-new",
+        ["policy.yaml:4:49: warn-on-new is not a rule's mode, hint: write audit"],
+    ),
+    **{
+        f"a window of {text}": (
+            f"mode: warn-on-new\nwarn_until: 2026-12-31\nwarn_window: {text}\n",
+            [
+                f"policy.yaml:5:14: '{text}' is not a span of hours or days, hint: write hours"
+                " or days: 12h, 7d; at most 90d"
+            ],
+        )
+        for text in ("0d", "91d", "9999h", "7 days", "1w", "-1d", "7D", "d", "12345h", "\N{ARABIC-INDIC DIGIT SEVEN}d")
+    },
     "audit_until without audit in the policy": (
         "mode: enforce\naudit_until: 2026-12-31\n",
         ["policy.yaml:4:14: audit_until without audit, hint: add mode: audit"],
@@ -155,7 +187,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "modes": (
         "mode: off\ndestination: strikt\nech: no\nrefusal: [drop]\non_reload: keeep\n",
         [
-            "policy.yaml:3:7: off is not a mode, hint: write enforce or audit",
+            "policy.yaml:3:7: off is not a mode, hint: write enforce or audit or warn-on-new",
             "policy.yaml:4:14: strikt is not a destination mode, hint: did you mean strict?",
             "policy.yaml:5:6: no is not an ECH mode, hint: write allow or refuse",
             "policy.yaml:6:10: a list is not a refusal, hint: write alert or reset or drop",
@@ -438,7 +470,7 @@ HEADS = {
         [
             "policy.yaml:1:1: a policy is expected, not a list, hint: write its keys: version,"
             " parameters, sources, requirements, rules, include, cloud, mode, audit_until,"
-            " destination, ech, refusal, on_reload, accept, service_tags"
+            " warn_until, warn_window, destination, ech, refusal, on_reload, accept, service_tags"
         ],
     ),
 }

@@ -38,6 +38,9 @@ def test_rules(one: Rule, codes: set[str]) -> None:
 
 
 def test_the_policys_own_audit() -> None:
+    (text,) = texts(date_findings, mode=Mode.WARN_ON_NEW, warn_until=YESTERDAY)
+    assert text.startswith("warn-on-new ended on 2026-06-14: it enforces")
+    assert told(date_findings, mode=Mode.WARN_ON_NEW, warn_until=TODAY) == set()
     (text,) = texts(date_findings, mode=Mode.AUDIT, audit_until=YESTERDAY)
     assert text.startswith("audit ended on 2026-06-14: it enforces -> ")
     assert told(date_findings, mode=Mode.AUDIT, audit_until=TODAY) == set()

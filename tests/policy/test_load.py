@@ -92,6 +92,17 @@ def test_the_policy_s_own_settings(load: Loader) -> None:
     assert (policy.destination, policy.ech) == (Destination.PREFER_ORIGINAL, Ech.REFUSE)
 
 
+@pytest.mark.parametrize(
+    ("window", "seconds", "shown"),
+    [("", 604800, "7d"), ("warn_window: 1h\n", 3600, "1h"), ("warn_window: 48h\n", 172800, "2d")],
+)
+def test_warn_on_new(load: Loader, window: str, seconds: int, shown: str) -> None:
+    policy = load(f"mode: warn-on-new\nwarn_until: 2026-12-31\n{window}" + RULE % "a")
+    assert (policy.mode, policy.warn_until) == (Mode.WARN_ON_NEW, date(2026, 12, 31))
+    assert (policy.warn_window_s, policy.warn_window) == (seconds, shown)
+    assert policy.audit_until is None
+
+
 def test_defaults(load: Loader) -> None:
     policy = load("")
     assert (policy.mode, policy.destination, policy.ech, policy.refusal, policy.on_reload) == (
@@ -471,7 +482,8 @@ def test_quoted_text_stays_on_one_line_and_short(problems: Finder) -> None:
     assert "a\\n\\x1b[31mb" in found.replace("\\\\", "\\")
     assert found.isprintable()
     (found,) = problems('mode: "a\\n\\e[31mb"\n')
-    assert found == ("policy.yaml:3:7: a\\n\\x1b[31mb is not a mode, hint: write enforce or audit")
+    hint = "write enforce or audit or warn-on-new"
+    assert found == f"policy.yaml:3:7: a\\n\\x1b[31mb is not a mode, hint: {hint}"
     (long,) = problems(f"rules: [{{to: ['{'y' * 5000}!'], ports: [https]}}]\n")
     assert len(long) < 800
 
@@ -530,7 +542,8 @@ SCALARS = st.one_of(
     st.text(max_size=8),
 )
 _WORDS = (
-    "version cloud mode audit_until parameters sources requirements rules service_tags include"
+    "version cloud mode audit_until warn_until warn_window parameters sources requirements rules"
+    " service_tags include"
     " name action to ports from until destination sni ech addresses file via location x"
 )
 KEYS = st.sampled_from(_WORDS.split())

@@ -71,7 +71,7 @@ INVALID = {
     ),
     "port": (HEAD + "rules: [{to: [a.example.com], ports: [443]}]\n", "443 is not of type"),
     "empty list": (HEAD + "rules: [{to: [], ports: [https]}]\n", "[] should be non-empty"),
-    "mode": (HEAD + "mode: on\n", "'on' is not one of ['enforce', 'audit']"),
+    "mode": (HEAD + "mode: on\n", "'on' is not one of ['enforce', 'audit', 'warn-on-new']"),
     "parameter": (HEAD + "parameters: {locaton: x}\n", "'locaton' was unexpected"),
     "group": (HEAD + "sources: {a b: [10.0.0.0/8]}\n", "'a b' does not match"),
 }

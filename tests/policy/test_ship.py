@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from egressproxy.policy.compile import compile_policy
+from egressproxy.policy.known import known_of
+from egressproxy.policy.rules import Mode
 from egressproxy.policy.ship import receive, ship
-from tests.policy.building import NOON, flow, name_list, networks, policy, rule
+from egressproxy.policy.verdict import Reason
+from tests.policy.building import NOON, TODAY, flow, name_list, networks, policy, rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,6 +58,26 @@ def test_in_another_process() -> None:
         worker.join()
     assert there == answers(here)
     assert (group, digest) == ("g7", here.digest)
+
+
+def test_known_names_go_along_in_a_memfd_of_their_own() -> None:
+    found = policy(mode=Mode.WARN_ON_NEW, warn_until=TODAY)
+    known = known_of((f"n{i}.test" for i in range(1000)), ["10.0.0.9"])
+    before = open_descriptors()
+    with ship(compile_policy(found).with_known(known)) as shipment:
+        assert len(shipment.fds) == 2
+        with pytest.raises(PermissionError):
+            os.write(shipment.fds[1], b"x")
+        there = receive(shipment.chunks, shipment.fds)
+    received = there.program.known
+    assert received is not None
+    assert (received.digest, received.crowded) == (known.digest, known.crowded)
+    assert there.decide(flow("n999.test"), NOON).reason is Reason.DEFAULT_DENY
+    assert there.decide(flow("n1000.test"), NOON).reason is Reason.NEW_NAME
+    assert there.decide(flow("n1000.test", src="10.0.0.9"), NOON).reason is Reason.DEFAULT_DENY
+    assert received.buffer == known.buffer
+    del there, received
+    assert open_descriptors() == before
 
 
 def open_descriptors() -> int:
