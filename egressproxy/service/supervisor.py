@@ -257,11 +257,18 @@ class Supervisor:
     async def _note_rule_hits(self, firewall: Firewall) -> None:
         """Forwarded allows make no records: for the review their rules' counters stand for them."""
         hits = RuleHits()
-        while True:
+
+        def note() -> None:
             packets = hits.grown(firewall.rule_packets())
             if packets and self._recording is not None:
                 self._recording.note(RuleHitsNote(packets, time.time()))
-            await asyncio.sleep(RULE_HITS_S)
+
+        try:
+            while True:
+                note()
+                await asyncio.sleep(RULE_HITS_S)
+        finally:
+            note()
 
     async def _announce_readiness(self, crew: Crew) -> None:
         await crew.ready.wait()

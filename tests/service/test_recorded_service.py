@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.service.running import ECHO, POLICY, poll, running, started
+from tests.service.up import hub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,3 +167,58 @@ def test_a_killed_supervisor_costs_a_second_at_most(gate: World) -> None:
         poll("the recorder has ended by itself", lambda: not Path(f"/proc/{recorder}").exists())
         assert set(flow_ids(service)) == stored(place), "its recorder lost nothing"
     assert ask(place, "PRAGMA integrity_check") == [("ok",)]
+
+
+def reload_command(service: Service, *words: str) -> tuple[int, str]:
+    """``egressproxy reload`` as its user runs it: exit code and what it prints."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "egressproxy", "reload"),
+            *("--admin", f"unix:{service.admin_socket}", *words),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_reload_that_closes_yesterday_s_flows_wants_force(gate: World) -> None:
+    place = gate.folder / "gated.db"
+    options = ("--review-store", str(place), "--review-max-newly-denied", "1")
+    with running(gate, *options) as service:
+        for _ in range(3):
+            service.tunnel().close()
+        poll("three flows are stored", lambda: len(ask(place, FLOWS)) == 3)
+        service.policy.write_text(POLICY.replace("up.test", "down.test"))
+        refused = service.wait_for("policy refused, the old one stays")
+        assert "3 of 3 flows: up.test:7000 (3); 1 are accepted" in refused["error"]
+        service.tunnel().close()  # the old policy is in force
+        code, said = reload_command(service)
+        assert code == 1
+        assert "it would newly deny" in said
+        assert "egressproxy reload --force" in said
+        code, said = reload_command(service, "--force")
+        assert (code, said.partition(":")[0]) == (0, "applied")
+        connection = service.connect()
+        assert service.try_tunnel(connection, ECHO, "up.test")[0] == 403
+        connection.close()
+    outcomes = [outcome for (outcome,) in ask(place, "SELECT outcome FROM reload ORDER BY id")]
+    assert outcomes == ["applied", "refused", "refused", "applied"]
+
+
+@pytest.mark.timeout(90)
+def test_what_the_kernel_does_is_recorded_too(tmp_path: Path) -> None:
+    """Its denies as records; what it forwards by a rule as packets of that rule."""
+    place = tmp_path / "up.db"
+    with hub(tmp_path) as at, at.up("--review-store", str(place)) as service:
+        service.wait_for("ready")
+        assert not at.reaches(7001)
+        question = "SELECT plane, action FROM subject WHERE dst_port = 7001"
+        poll("the kernel's deny is stored", lambda: ask(place, question))
+        assert ask(place, question) == [("network", "deny")]
+        assert at.reaches(7000)
+        metric = 'egressproxy_kernel_judged_packets_total{outcome="rule_allow"}'
+        poll("its counter was looked at", lambda: f"{metric} 1.0" in metrics(service))
+    assert ask(place, "SELECT rule, packets FROM rule_hits") == [("rules/net", 1)]
