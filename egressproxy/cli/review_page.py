@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
+from egressproxy.policy.verdict import Reason
 from egressproxy.review.formats import printable, stamp
 from egressproxy.review.model import Class, Group
 
@@ -146,9 +147,9 @@ def _columns(lines: Sequence[ReviewLine], layout: Layout) -> list[Column]:
     columns.append(Column("FIRST", lambda line: when(line.first_at), weight=2))
     columns.append(Column("LAST", lambda line: when(line.last_at)))
     if by is Group.NAME:
-        columns.append(Column("PORT", lambda line: _first(line.ports, len(line.ports))))
+        columns.append(Column("PORT", lambda line: _first(_known(line.ports), len(line.ports))))
         columns.append(Column("FROM", lambda line: _first(line.source_sample, line.sources)))
-    columns.append(Column(by.upper(), lambda line: printable(line.key.rstrip())))
+    columns.append(Column(by.upper(), lambda line: printable(line.key)))
     return columns
 
 
@@ -162,6 +163,11 @@ def _first(texts: Sequence[str], count: int) -> str:
     if not texts:
         return "-"
     return printable(texts[0]) + (f" +{count - 1:,}" if count > 1 else "")
+
+
+def _known(ports: Sequence[str]) -> list[str]:
+    """Ports without those of clients that never said one (``tls:0``)."""
+    return [port for port in ports if not port.endswith(":0")]
 
 
 def _clock(lines: Iterable[ReviewLine], layout: Layout) -> Callable[[float], str]:
@@ -211,11 +217,18 @@ def words(line: ReviewLine, layout: Layout) -> str:
             said.append(", ".join(line.reasons))
     if not layout.is_denied and layout.by is not Group.RULE:
         said.append(", ".join(line.rules))
+        said.append(", ".join(reason for reason in line.reasons if reason != Reason.RULE))
     if layout.by is not Group.NAME:
         is_alarm = finding is not None and finding.kind is Class.SUSPICIOUS
         said = said[:1] if is_alarm and layout.by is Group.SOURCE else []
         said.append(_sample(line.targets, line.target_count))
     return printable("; ".join(text for text in said if text))
+
+
+def _words_title(layout: Layout) -> str:
+    if layout.by is not Group.NAME:
+        return "SUCH AS"
+    return "WHY" if layout.is_denied else "RULE"
 
 
 def _sample(texts: Sequence[str], count: int) -> str:
@@ -239,12 +252,8 @@ class _Table:
 
     @classmethod
     def of(cls, columns: list[Column], lines: Sequence[ReviewLine], layout: Layout) -> _Table:
-        widths = {
-            each: max(len(each.title), *(min(len(each.cell(line)), MAX_CELL) for line in lines))
-            for each in columns
-        }
-        name = columns[-1]
-        widths[name] = max(len(name.title), *(min(len(name.cell(ln)), MAX_NAME) for ln in lines))
+        widths = {each: _width(each, lines, MAX_CELL) for each in columns[:-1]}
+        widths[columns[-1]] = _width(columns[-1], lines, MAX_NAME)
         shown = columns
         if layout.width is not None:
             shown = _fitting(columns, widths, layout.width)
@@ -255,7 +264,7 @@ class _Table:
             tuple(widths[each] for each in shown),
             layout.width,
             taken if is_beside else 0,
-            "WHY" if layout.by is Group.NAME else "SUCH AS",
+            _words_title(layout),
         )
 
     def heading(self) -> str:
@@ -280,6 +289,12 @@ class _Table:
             f"{cell:>{width}}" if column.is_number else f"{cell:<{width}}"
             for column, cell, width in zip(self.columns, cells, self.widths, strict=True)
         )
+
+
+def _width(column: Column, lines: Sequence[ReviewLine], most: int) -> int:
+    """What a column needs, but for cells that are too long to count."""
+    cells = (len(column.cell(line)) for line in lines)
+    return max([len(column.title), *(cell for cell in cells if cell <= most)])
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -23,27 +23,25 @@ T = TypeVar("T")
 
 def fold(
     lines: Iterable[T], name_of: Callable[[T], str], alike: Callable[[T], Hashable]
-) -> dict[str, list[T]]:
-    """Lines by the key that they are shown under: a name, or ``*.suffix`` for several.
+) -> list[tuple[str, list[T]]]:
+    """Lines with the key that they are shown under: a name, or ``*.suffix`` for several.
 
-    Only lines that are ``alike`` fold into one; two kinds below one suffix stay apart, the second
-    under ``*.suffix`` and a number of blanks, so that keys differ.
+    Only lines that are ``alike`` fold into one: two kinds below one suffix are two with one key.
     """
     families: dict[tuple[str, Hashable], list[T]] = {}
-    folded: dict[str, list[T]] = {}
+    folded: list[tuple[str, list[T]]] = []
     for line in lines:
         name = name_of(line)
         suffix = _suffix(name)
         if suffix is None:
-            folded.setdefault(name, []).append(line)
+            folded.append((name, [line]))
         else:
             families.setdefault((suffix, alike(line)), []).append(line)
     for (suffix, _), family in families.items():
         if len(family) < MIN_FOLDED or is_public_suffix(suffix, private=True):
-            for line in family:
-                folded.setdefault(name_of(line), []).append(line)
+            folded += [(name_of(line), [line]) for line in family]
         else:
-            folded[_free(f"*.{suffix}", folded)] = family
+            folded.append((f"*.{suffix}", family))
     return folded
 
 
@@ -53,9 +51,3 @@ def _suffix(name: str) -> str | None:
         return None
     suffix = name.partition(".")[2]
     return None if suffix.rpartition(".")[2].isdigit() else suffix
-
-
-def _free(key: str, taken: dict[str, list[T]]) -> str:
-    while key in taken:
-        key += " "
-    return key

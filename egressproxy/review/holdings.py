@@ -69,16 +69,26 @@ def _count(connection: Connection, column: ColumnElement[Any]) -> int:
 
 def _gateways(connection: Connection) -> tuple[GatewayHoldings, ...]:
     is_denied = or_(subject.c.action == Action.DENY.value, subject.c.would_deny)
-    flows, denied = daily.c.count, case((is_denied, daily.c.count), else_=0)
+    flows = (
+        select(
+            daily.c.subject_id,
+            cast(func.sum(daily.c.count), BigInteger).label("count"),
+            func.min(daily.c.first_at).label("first_at"),
+            func.max(daily.c.last_at).label("last_at"),
+        )
+        .group_by(daily.c.subject_id)
+        .subquery("flows")
+    )
+    denied = case((is_denied, flows.c.count), else_=0)
     found = (
         select(
             subject.c.gateway,
-            func.min(daily.c.first_at),
-            func.max(daily.c.last_at),
+            func.min(flows.c.first_at),
+            func.max(flows.c.last_at),
             cast(func.sum(denied), BigInteger),
-            cast(func.sum(flows - denied), BigInteger),
+            cast(func.sum(flows.c.count - denied), BigInteger),
         )
-        .join(daily, daily.c.subject_id == subject.c.id)
+        .join(flows, flows.c.subject_id == subject.c.id)
         .group_by(subject.c.gateway)
         .order_by(subject.c.gateway)
     )

@@ -207,32 +207,47 @@ def series(
     where: Filter,
     *,
     step_s: int,
-    part: Callable[[Subject], str] = lambda subject: str(subject.reason),
+    part: Callable[[Subject], str] | None = None,
 ) -> list[Point]:
     """Flows over time, oldest first; steps without flows have no point.
 
     ``step_s`` is the seconds of a point: a part of an hour, whole hours or whole days. Where single
     records are not to be had, a part of an hour gives points of an hour. ``part`` is what of a
-    point a subject is: its reason, or the class that a ``Classifier`` gives; it is asked once a
-    subject, and subjects with few flows among very many are ``OTHER``.
+    point a subject is, such as its class; it is asked once a subject, and subjects with few flows
+    among very many are ``OTHER``. Without it parts are reasons, counted in the database.
     """
-    parts = {
-        each.subject.id: part(each.subject) for each in subjects(store, where, limit=MAX_PARTED)
-    }
+    parts: dict[int, str] = {}
+    if part is not None:
+        found = subjects(store, where, limit=MAX_PARTED)
+        parts = {each.subject.id: part(each.subject) for each in found}
     with store.connect() as connection:
         times = times_of(connection, where, finest=step_s)
-        if times[0].table is not record:
-            step_s = max(step_s, HOUR_S)
+        step_s = step_s if times[0].table is record else max(step_s, HOUR_S)
         flows = flows_of(times, _among(where))
         starts = flows.c.starts if store.dialect == "sqlite" else func.floor(flows.c.starts)
         whole = cast(starts, BigInteger)  # SQLite cuts, PostgreSQL would round
         at = (whole - whole % step_s).label("at")
         count = _total(flows.c.count).label("n_count")
-        found = select(at, flows.c.subject_id, count).group_by(at, flows.c.subject_id)
-        points: dict[int, Counter[str]] = {}
-        for moment, subject_id, number in connection.execute(found):
-            if number:
-                points.setdefault(moment, Counter())[parts.get(subject_id, OTHER)] += number
+        by_subject = select(at, flows.c.subject_id, count).group_by(at, flows.c.subject_id)
+        if part is not None:
+            return _points(
+                (m, parts.get(i, OTHER), n) for m, i, n in connection.execute(by_subject)
+            )
+        sums = by_subject.subquery("sums")
+        total = _total(sums.c.n_count)
+        by_reason = (
+            select(sums.c.at, _of.reason, total)
+            .join(sums, sums.c.subject_id == _of.id)
+            .group_by(sums.c.at, _of.reason)
+        )
+        return _points((m, reason, n) for m, reason, n in connection.execute(by_reason))
+
+
+def _points(rows: Iterable[tuple[int, str, int]]) -> list[Point]:
+    points: dict[int, Counter[str]] = {}
+    for moment, word, number in rows:
+        if number:
+            points.setdefault(moment, Counter())[word] += number
     return [
         Point(float(moment), each.total(), tuple(each.most_common()))
         for moment, each in sorted(points.items())

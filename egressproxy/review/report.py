@@ -209,8 +209,7 @@ def _of_all(store: Store, where: Filter, listing: _Listing, classifier: Findings
 
 
 def _folded(gathered: Iterable[_Gathering]) -> Iterator[_Gathering]:
-    families = fold(gathered, lambda each: each.key, lambda each: each.finding)
-    for key, family in families.items():
+    for key, family in fold(gathered, lambda each: each.key, lambda each: each.finding):
         if len(family) == 1:
             yield family[0]
             continue

@@ -69,8 +69,11 @@ def flows_of(times: tuple[Times, ...], among: FromClause | None = None) -> Subqu
 def _rows(times: Times, among: FromClause | None) -> Select[Any]:
     rows = times.table.c
     is_raw = times.table is record
+    # Of single records those of the span are read, never those of a subject of all time: the sum
+    # hides the column from the index on it, which SQLite would take to filter and to group.
+    subject_id = rows.subject_id + 0 if is_raw else rows.subject_id
     found = select(
-        rows.subject_id,
+        subject_id.label("subject_id"),
         (rows.at if is_raw else rows.bucket).label("starts"),
         rows.count,
         rows.bytes_up,
@@ -79,7 +82,7 @@ def _rows(times: Times, among: FromClause | None) -> Select[Any]:
         (rows.at if is_raw else rows.last_at).label("last_at"),
     ).where(*times.conditions)
     if among is not None:
-        found = found.where(rows.subject_id.in_(select(among.c.id)))
+        found = found.where(subject_id.in_(select(among.c.id)))
     return found
 
 

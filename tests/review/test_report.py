@@ -201,7 +201,7 @@ def test_folded_lines_are_a_pattern_that_a_filter_takes(store: Store) -> None:
         order="class",
         is_folded=True,
     )
-    assert [(line.key.strip(), line.count, line.target_count) for line in found.lines] == [
+    assert [(line.key, line.count, line.target_count) for line in found.lines] == [
         ("*.made.example", 5, 5),
         ("*.made.example", 5, 5),
     ]
@@ -210,7 +210,7 @@ def test_folded_lines_are_a_pattern_that_a_filter_takes(store: Store) -> None:
         Class.UNKNOWN,
     ]
     assert [each.lines for each in found.classes] == [5, 5]
-    below = report.lines(store, Filter(names=(found.lines[0].key.strip(),)), Group.NAME, limit=0)
+    below = report.lines(store, Filter(names=(found.lines[0].key,)), Group.NAME, limit=0)
     assert keys(below) == sorted(names)
 
 
