@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from egressproxy.review.model import Finding, Subject, SubjectCount
     from egressproxy.review.report import Findings
 
+MAX_TARGETS: Final = 2000
+"""Names and addresses that are looked at closely, the commonest."""
+
 _BYTES: Final = "no rule can allow it: the client's bytes are refused"
 _NEVER: Final = {
     Reason.QUIC_REFUSED: "QUIC is refused, so that clients fall back to TCP, which has names",
@@ -110,9 +113,11 @@ def sort_denied(
     totals: dict[str, int] = {}
     for each in denied:
         totals[each.subject.target] = totals.get(each.subject.target, 0) + each.count
+    common = set(sorted(totals, key=lambda target: -totals[target])[:MAX_TARGETS])
     eligible = Eligible()
     for each in denied:
-        found = sorter.of(each.subject, totals[each.subject.target])
+        target = each.subject.target
+        found = sorter.of(each.subject, totals[target], is_common=target in common)
         if isinstance(found, Because):
             eligible.withheld.append((each, found))
         elif found is not None:
@@ -128,7 +133,7 @@ class _Sorter:
     index: NearIndex
     now: float
 
-    def of(self, subject: Subject, flows: int) -> Because | str | None:
+    def of(self, subject: Subject, flows: int, *, is_common: bool) -> Because | str | None:
         """Why not; or what nearly allows it, maybe nothing; or ``None`` where it is allowed."""
         verdict = judge(subject, self.ruleset, self.now)
         if isinstance(verdict, Unjudged):
@@ -138,6 +143,8 @@ class _Sorter:
         because = _against(subject, verdict) or self._by_class(subject)
         if because is not None:
             return because
+        if not is_common:
+            return Because(f"beyond the {MAX_TARGETS:,} commonest", is_barred=False)
         name = None if subject.name is None else DnsName(subject.name)
         if name is not None and (because := self._denied_elsewhere(name)) is not None:
             return because

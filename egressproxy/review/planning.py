@@ -56,13 +56,14 @@ def settle(planner: Planner) -> Plan:
     """Plan, try, and plan again with more care for what went too far."""
     care: Counter[str] = Counter()
     plan = planner.plan(care)
+    too_far = planner.trial(plan)
     for _ in range(_MAX_ROUNDS):
-        too_far = planner.trial(plan)
         if not too_far:
             break
         care.update(too_far)
         plan = planner.plan(care)
-    _drop(plan, planner.trial(plan))
+        too_far = planner.trial(plan)
+    _drop(plan, too_far)
     return plan
 
 

@@ -154,6 +154,14 @@ def test_flows_of_a_target_add_up() -> None:
     assert len(sort(*both, limits=Limits(at_least=3)).wanted) == 2
 
 
+def test_only_the_commonest_are_looked_at_closely(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("egressproxy.review.eligible.MAX_TARGETS", 1)
+    bad = counted(subject("bad.example"), 1)
+    found = sort(counted(subject("a.example"), 2), counted(subject("b.example"), 3), bad)
+    assert [each.count.subject.name for each in found.wanted] == ["b.example"]
+    assert [because.is_barred for _, because in found.withheld] == [False, True]
+
+
 def test_the_optional_where_it_is_asked_for() -> None:
     assert sort(subject("maybe.example"), limits=Limits(with_optional=True)).wanted
 
