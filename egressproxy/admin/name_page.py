@@ -25,6 +25,7 @@ from egressproxy.admin.question import (
 )
 from egressproxy.errors import InvalidNameError
 from egressproxy.names import DnsName
+from egressproxy.policy.verdict import Reason
 from egressproxy.review import queries
 from egressproxy.review.ask import class_text
 from egressproxy.review.model import Class, Group
@@ -85,10 +86,32 @@ class NameView:
     plots: tuple[Plot, ...]
 
     @property
-    def needed(self) -> tuple[str, ...]:
-        """The lines of YAML, or of advice, of the commonest way that is denied now."""
-        explanations = [way.explanation for way in self.ways] + [self.would_be]
-        return next((each.needed for each in explanations if each and each.needed), ())
+    def yaml(self) -> str:
+        """What would let the commonest way through that is denied now; may be empty."""
+        return "\n".join(self._needed()) if not self.advice else ""
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What to do where nothing can be written into a policy."""
+        lines = self._needed()
+        is_advice = all(line.startswith("#") for line in lines)
+        return tuple(line.removeprefix("# ") for line in lines) if is_advice else ()
+
+    @property
+    def denied_by(self) -> str:
+        """The rule that denies it on purpose, if one does."""
+        for each in self._explanations():
+            verdict = each.verdict
+            if not verdict.is_allow and verdict.reason is Reason.RULE and verdict.rule_id:
+                return verdict.rule_id
+        return ""
+
+    def _needed(self) -> tuple[str, ...]:
+        return next((each.needed for each in self._explanations() if each.needed), ())
+
+    def _explanations(self) -> list[Explanation]:
+        ways = [way.explanation for way in self.ways]
+        return [each for each in (*ways, self.would_be) if each is not None]
 
 
 class NamePage:

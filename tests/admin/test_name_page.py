@@ -63,6 +63,7 @@ def test_a_misspelt_name_is_warned_of(
     tab.goto(site.url("/review/name?name=mcr.mircosoft.com"))
     assert "near miss" in tab.locator("main .head").inner_text()
     assert "make sure that this is the name" in tab.locator("main").inner_text()
+    assert tab.locator("pre.copy").count() == 0
     shoot(tab, "name-misspelt")
 
 
@@ -92,6 +93,7 @@ def test_a_name_that_nobody_asked_for_is_judged_all_the_same(
     assert tab.locator("h1").inner_text() == "gist.github.com"
     assert "Nobody asked for it" in tab.locator("main").inner_text()
     assert "rules/no-gists" in tab.locator(".way").inner_text()
+    assert "denies it on purpose" in tab.locator(".note").inner_text()
     shoot(tab, "name-nobody")
     tab.goto(site.url("/review/name?name=packages.microsoft.com"))
     assert tab.locator(".way").inner_text().startswith("allowed")
