@@ -96,7 +96,7 @@ class NearIndex:
                 yield from differences.but_the_name(rule, text)
         yield from self._near_address(differences, meant)
         if flow.name is not None:
-            yield from self._near_names(differences, known.near, meant)
+            yield from self._near_names(differences, flow.name, meant)
 
     def _of_name(self, name: DnsName) -> _Known:
         """What is asked of a name alone; many sources want the same ones."""
@@ -149,12 +149,9 @@ class NearIndex:
     # Rules that nearly do
 
     def _near_names(
-        self, differences: Differences, near: Iterable[_Place], meant: dict[int, str]
+        self, differences: Differences, name: DnsName, meant: dict[int, str]
     ) -> Iterator[NearMiss]:
-        name = differences.flow.name
-        if name is None:
-            return
-        for number, place in near:
+        for number, place in self._of_name(name).near:
             rule = self._rules[number]
             if number not in meant and differences.is_on_port(rule):
                 yield from differences.in_pattern(rule, rule.patterns[place], name)
@@ -225,7 +222,5 @@ def _network(rule: Rule, packed: bytes) -> tuple[str, bool]:
     if len(rule.networks) > MAX_NETWORKS:
         return f"it among {len(rule.networks)} networks{tags}", True
     address = ip_address(packed)
-    network = next((one for one in rule.networks if address in one), None)
-    if network is None:
-        return f"{address}{tags}", True
+    network = next(one for one in rule.networks if address in one)  # the table says that one has
     return f"{network}{tags}", network.max_prefixlen - network.prefixlen > _NARROW_BITS

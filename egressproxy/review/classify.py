@@ -132,6 +132,8 @@ class Classifier:
             return found
         if in_catalog and (found := in_catalog.finding()) and not _is_beside(subject, found):
             return found
+        if subject.note in _BEFORE_POLICY:
+            return Finding(kind=Class.UNKNOWN, why=_BEFORE_POLICY[subject.note])
         if sign := tunnel_sign(subject, self._behaviour):
             return Finding(kind=Class.SUSPICIOUS, why=sign)
         if verdict and (miss := self._near_miss(subject, verdict, is_deep=is_deep)):
@@ -230,8 +232,6 @@ def _near(miss: NearMiss, subject: Subject) -> Finding:
 
 
 def _unknown(subject: Subject) -> str:
-    if subject.note in _BEFORE_POLICY:
-        return _BEFORE_POLICY[subject.note]
     if subject.reason is Reason.RULE and subject.rule:
         return f"rule {subject.rule} denies it, as it is written"
     if port := by_port(subject):

@@ -87,7 +87,7 @@ class Known:
 
 
 def known(subject: Subject, cloud: str | None, held: Collection[str] | None) -> Known | None:
-    """What the catalog knows of a subject; ``None`` where it does not have the name.
+    """What the catalog knows of a subject; ``None`` where it knows nothing.
 
     Without a cloud the first that has the name counts. Never raises, whatever the name is.
     """
@@ -97,7 +97,7 @@ def known(subject: Subject, cloud: str | None, held: Collection[str] | None) -> 
         rows = tuple(row for row in rows_of_name(subject.name, one) if _is_on_port(row, subject))
         if rows:
             return Known(rows, subject.note, held)
-    return None
+    return Known((), subject.note, held) if held is None and subject.note else None
 
 
 def by_port(subject: Subject) -> str:

@@ -65,7 +65,7 @@ def tunnel_sign(subject: Subject, behaviour: Behaviour) -> str:
     suffix, count = tunnel
     return (
         f"{subject.src_ip} wanted {count} long names below {suffix}, all different: data can leave"
-        " in names"
+        " in names, by DNS, whatever becomes of the flows"
     )
 
 

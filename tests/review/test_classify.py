@@ -140,6 +140,16 @@ EACH: dict[str, tuple[Subject, Class, str]] = {
         Class.UNKNOWN,
         "neither",
     ),
+    "a source that is not served, though another would be near": (
+        subject(**{**RAW, "dst_ip": "20.4.4.4", "dst_port": 5433}, note=NOT_SERVED),
+        Class.UNKNOWN,
+        "its source is not in clients",
+    ),
+    "the gateway itself, by what is no name": (
+        subject("no name", reason=Reason.LOOP),
+        Class.UNKNOWN,
+        "addressed to the gateway itself",
+    ),
     "malformed": (
         subject(None, reason=Reason.MALFORMED_HELLO),
         Class.UNKNOWN,

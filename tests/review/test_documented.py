@@ -77,6 +77,18 @@ FOUND: dict[str, tuple[Finding | None, Class, str | None, str]] = {
         "aks/ubuntu-updates",
         "recommended",
     ),
+    "as noted by another catalog": (
+        finding("x.example", None, None, note="harmless"),
+        Class.HARMLESS,
+        None,
+        "documented as harmless when blocked",
+    ),
+    "as noted by another catalog, optional": (
+        finding("x.example", None, None, note="optional: updates"),
+        Class.OPTIONAL,
+        None,
+        "documented as optional: updates",
+    ),
     "as noted in another cloud": (
         finding("management.chinacloudapi.cn", None, None, note="needed-by: aks/core"),
         Class.MISSING_REQUIREMENT,
