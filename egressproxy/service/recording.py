@@ -46,14 +46,13 @@ MAX_WAITING_NOTES: Final = 500
 
 
 class Recording:
-    """An async context manager: on entry the recorder is started and has opened its store.
+    """An async context manager: the recorder is started on entry, see ``opened``.
 
     Args:
         spec: what the recorder has to know.
         counters: of the whole service.
 
     Raises:
-        StoreError: (on entry) the store cannot be had, and trying again would not help.
         ServiceError: (on entry) no process or descriptor is to be had.
     """
 
@@ -90,7 +89,7 @@ class Recording:
     async def __aenter__(self) -> Self:
         """Start."""
         try:
-            await self._start_and_see()
+            self._start()
         except BaseException:
             await self._end()
             raise
@@ -124,8 +123,15 @@ class Recording:
                 self._child = None
                 journal().error("no recorder can be started, flows go on", why=str(error))
 
-    async def _start_and_see(self) -> None:
-        child = self._start()
+    async def opened(self) -> None:
+        """Wait for the recorder's word on its store; one that may work later is no error.
+
+        Raises:
+            StoreError: it cannot be had, and trying again would not help.
+            ServiceError: there is no such word.
+        """
+        child = self._child
+        assert child is not None  # noqa: S101 - entered
         waited: set[asyncio.Future[Any]] = {self._answer, child.exited}
         await asyncio.wait(waited, timeout=START_PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
         if not self._answer.done():
@@ -181,7 +187,10 @@ class Recording:
                     await asyncio.sleep(0.005)
 
     async def _end(self) -> None:
-        if self._has_started and (self._child is None or self._child.exited.done()):
+        if not self._has_started:
+            if self._child is not None:
+                self._child.kill()  # nothing was given to it
+        elif self._child is None or self._child.exited.done():
             with suppress(ServiceError):
                 self._start()  # for what is in the pipe
         await self._all_sent()

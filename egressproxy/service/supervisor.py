@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import deque
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from importlib.metadata import version
@@ -44,7 +44,7 @@ from egressproxy.service.watch import watch
 from egressproxy.service.watchdog import feed_watchdog, watchdog_s
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from egressproxy.kernel.firewall_options import FirewallOptions
@@ -147,7 +147,11 @@ class Supervisor:
             stack.callback(opened.close)
             self.listeners = opened.listeners
             stack.enter_context(self._signals())
-            async with beside(self):
+            # The recorder loads its modules and opens its store meanwhile.
+            async with self._recorder(), beside(self):
+                if self._recording is not None:
+                    await self._recording.opened()
+                    self.reloads.extend(self._recording.past)
                 first = await asyncio.to_thread(
                     load_generation,
                     self.options.policy,
@@ -157,12 +161,19 @@ class Supervisor:
                 if not self._stop.is_set():
                     await self._serve(first, opened)
 
+    @asynccontextmanager
+    async def _recorder(self) -> AsyncIterator[None]:
+        """Where a review store is wanted: a recorder, ended after all that it records."""
+        store = self.options.review_store
+        if store is None:
+            yield
+            return
+        spec = recorder_spec(self.options, store, time.time())
+        async with Recording(spec, self.counters) as self._recording:
+            yield
+
     async def _serve(self, first: Generation, opened: OpenListeners) -> None:
         async with AsyncExitStack() as stack:
-            if self.options.review_store is not None:
-                recording = self._record(self.options.review_store)
-                self._recording = await stack.enter_async_context(recording)
-                self.reloads.extend(recording.past)
             crew = self.crew = self._recruit(first, opened)
             if self._order is not None:
                 order = replace(self._order, options=_with_ports(self._order.options, opened))
@@ -175,9 +186,6 @@ class Supervisor:
         crew.current.close()
         if crew.failure is not None:
             raise crew.failure
-
-    def _record(self, store: str) -> Recording:
-        return Recording(recorder_spec(self.options, store, time.time()), self.counters)
 
     async def _keep_serving(self, crew: Crew, opened: OpenListeners) -> None:
         reloader = self._reloader = Reloader(

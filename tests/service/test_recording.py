@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ from egressproxy.service.reload_history import reload_note
 from egressproxy.service.report import Outcome, ReloadReport, Trigger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 pytestmark = pytest.mark.anyio
 
@@ -76,9 +77,12 @@ class Bench:
     def options(self, **given: Any) -> RunOptions:
         return RunOptions(policy=Path("p"), listeners=(), workers=1, gateway="gw-1", **given)
 
-    def recording(self, place: str = "") -> Recording:
+    @asynccontextmanager
+    async def recording(self, place: str = "") -> AsyncIterator[Recording]:
         spec = recorder_spec(self.options(), place or str(self.place), since=5.0)
-        return Recording(spec, self.counters)
+        async with Recording(spec, self.counters) as recording:
+            await recording.opened()
+            yield recording
 
     def count(self, what: ReviewCount) -> int:
         return self.counters.totals().review[what]
@@ -223,10 +227,12 @@ async def test_a_flood_is_stored_or_counted_as_dropped(bench: Bench) -> None:
 async def test_a_store_that_cannot_be_had_is_an_error_at_the_start(bench: Bench) -> None:
     before = open_descriptors()
     with pytest.raises(StoreError, match="make the folder first"):
-        await bench.recording("/nonexistent/review.db").__aenter__()
+        async with bench.recording("/nonexistent/review.db"):
+            pytest.fail("opened")
     bench.place.write_text("somebody's notes, and long enough")
     with pytest.raises(StoreError, match="is not a review store"):
-        await bench.recording().__aenter__()
+        async with bench.recording():
+            pytest.fail("opened")
     assert open_descriptors() == before
 
 
@@ -247,10 +253,22 @@ async def test_a_recorder_that_cannot_start_is_an_error_at_the_start(
 ) -> None:
     monkeypatch.setattr(module, "MODULE", "egressproxy.service.no_such_module")
     with pytest.raises(ServiceError, match=r"did not start \(exit status 1\)"):
-        await bench.recording().__aenter__()
+        async with bench.recording():
+            pytest.fail("opened")
     monkeypatch.setattr("sys.executable", "/nonexistent")
     with pytest.raises(ServiceError, match="cannot be started"):
-        await bench.recording().__aenter__()
+        async with bench.recording():
+            pytest.fail("opened")
+
+
+async def test_a_service_that_does_not_start_does_not_wait_for_its_recorder(bench: Bench) -> None:
+    before = open_descriptors()
+    spec = recorder_spec(bench.options(), str(bench.place), since=5.0)
+    async with Recording(spec, bench.counters) as recording:
+        pid = recording.pid
+    assert pid is not None
+    assert is_gone(pid)
+    assert open_descriptors() == before
 
 
 async def test_notes_wait_for_a_recorder_and_are_bounded(bench: Bench) -> None:
@@ -288,6 +306,7 @@ async def main():
     spec = RecorderSpec(store=sys.argv[1], gateway="gw-1", max_age_days=30, max_bytes=1 << 30,
                         allows="all", since=1.0, workers=1)
     async with Recording(spec, Counters.create(1)) as recording:
+        await recording.opened()
         recording.tee().write(sys.stdin.buffer.read())
         print(recording.pid, flush=True)
         await asyncio.sleep(60)
