@@ -147,5 +147,7 @@ def _nothing(records: Records, listing: Listing) -> Iterator[str]:
         yield f"hint: it holds no {kind} at all" + (
             "" if listing.where.is_denied else "; the gateway's option is --log-allows"
         )
+    elif records.is_of_logs:
+        yield "hint: there are no flow records in it, which are lines of JSON"
     else:
         yield "hint: it holds no records yet; does the gateway run with this --review-store?"

@@ -63,6 +63,11 @@ class Records:
     _writer: Writer | None = None
     _logs: tuple[Path, ...] = field(default=())
 
+    @property
+    def is_of_logs(self) -> bool:
+        """Whether they were read from logs, for this command alone."""
+        return bool(self._logs)
+
     def refresh(self, now: float) -> None:
         """Read what logs have more by now; a store is up to date by itself."""
         for log in self._logs:

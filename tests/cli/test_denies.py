@@ -309,6 +309,14 @@ def test_a_store_without_records(place: Path) -> None:
     assert "does the gateway run with this --review-store?" in run("--store", "empty.db").stderr
 
 
+def test_a_log_of_something_else(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(STORE_VARIABLE)
+    (place / "syslog").write_text("Sep 22 13:00:00 host systemd: started\n")
+    told = run("--log", "syslog").stderr.splitlines()
+    assert told[0] == "warning: syslog: 1 line is no record (line 1)"
+    assert told[2] == "hint: there are no flow records in it, which are lines of JSON"
+
+
 def test_a_store_of_allows(place: Path) -> None:
     with open_store("allows.db") as store:
         allow = DENY._replace(action=Action.ALLOW, name="a.example")
