@@ -52,7 +52,9 @@ MAX_MEMO: Final = 200_000
 
 _PROTOCOLS: Final = {str(protocol): protocol for protocol in Protocol}
 _NOTHING_LOST: Final = frozenset({Reason.QUIC_REFUSED, Reason.CLOSED_BEFORE_HELLO})
-_UNMATCHED: Final = frozenset({Reason.DEFAULT_DENY, Reason.EXPIRED_RULE, Reason.REVOKED})
+_UNMATCHED: Final = frozenset(
+    {Reason.DEFAULT_DENY, Reason.NEW_NAME, Reason.EXPIRED_RULE, Reason.REVOKED}
+)
 _BEFORE_POLICY: Final = {
     NOT_SERVED: "its source is not in clients, so that no rule is asked",
     "at the gateway itself, not open to this source": (

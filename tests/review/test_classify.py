@@ -261,6 +261,22 @@ def test_what_audit_lets_pass_is_no_less_denied() -> None:
     assert find(softened, held=held).kind is Class.UNKNOWN
 
 
+NEW: Final[dict[str, Any]] = {
+    "action": Action.ALLOW,
+    "would_deny": True,
+    "reason": Reason.NEW_NAME,
+}
+
+
+def test_a_new_name_is_classified_as_if_it_had_been_denied() -> None:
+    missing = find(subject("x.ods.opinsights.azure.com", **NEW))
+    assert (missing.kind, missing.requirement) == (Class.MISSING_REQUIREMENT, "aks/defender")
+    assert find(subject("v1.api.example.com", **NEW)).kind is Class.NEAR_MISS
+    unknown = find(subject("other.test", **NEW))
+    assert unknown.kind is Class.UNKNOWN
+    assert "the name is new" in unknown.why
+
+
 def test_without_a_policy_the_records_note_counts() -> None:
     assert find(subject("a.example"), held=None).kind is Class.UNKNOWN
     noted = subject("mcr.microsoft.com", note="needed-by: aks/core, mcr")
