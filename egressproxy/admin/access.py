@@ -201,6 +201,14 @@ class Access:
         raise RefusedError(401, "a token is wanted", headers={"WWW-Authenticate": "Bearer"})
 
 
+def cookie_name(gateway: str) -> str:
+    """A name of its own for each gateway: tunnels to several have one host name, and its cookies.
+
+    It tells nothing of the gateway.
+    """
+    return f"egressproxy-{hashlib.sha256(gateway.encode()).hexdigest()[:12]}"
+
+
 def is_browser_path(path: str) -> bool:
     """Whether a person asks for it in a browser: its errors are pages, its changes are forms."""
     return path in ("/", LOGIN, "/logout", "/review") or path.startswith(("/review/", STATIC))

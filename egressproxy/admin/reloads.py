@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from egressproxy.admin.access import form_of
 from egressproxy.errors import ServiceError
 from egressproxy.service.report import Outcome, ReloadReport, Trigger
 
@@ -35,8 +36,9 @@ class Reloads:
 
     async def reload(self, request: web.Request) -> web.Response:
         """Reload now; a page that is loaded again afterwards does not do it again."""
+        forced = (Trigger.FORCED,) if (await form_of(request)).get("force") == "1" else ()
         try:
-            await self._frame.supervisor.reload(Trigger.ADMIN)
+            await self._frame.supervisor.reload(Trigger.ADMIN, *forced)
         except ServiceError as error:
             return await self._page(request, failure=str(error), status=503)
         raise web.HTTPSeeOther("/review/reloads")
@@ -44,15 +46,22 @@ class Reloads:
     async def _page(
         self, request: web.Request, *, failure: str = "", status: int = 200
     ) -> web.Response:
+        reloads = list(reversed(self._frame.supervisor.reloads))
         return await self._frame.page(
             request,
             "reloads.html",
             status=status,
-            reloads=list(reversed(self._frame.supervisor.reloads)),
+            reloads=reloads,
+            can_force=bool(reloads) and is_held_back(reloads[0]),
             headline=headline,
             failure=failure,
             max_lines=MAX_LINES,
         )
+
+
+def is_held_back(report: ReloadReport) -> bool:
+    """Whether a good policy was refused for what it would newly deny, which force overrides."""
+    return report.outcome is Outcome.REFUSED and not report.problems
 
 
 def headline(report: ReloadReport) -> str:
@@ -69,4 +78,6 @@ def headline(report: ReloadReport) -> str:
     kept = report.installation.kept + report.forwarded.kept
     ended = f"{closed:,} open flows that it denies were closed" if closed else "no flow was closed"
     left = f", {kept:,} were left open" if kept else ""
-    return f"In force in {report.installation.workers} workers; {ended}{left}."
+    workers = report.installation.workers
+    everywhere = f"In force in {workers} workers" if workers != 1 else "In force in one worker"
+    return f"{everywhere}; {ended}{left}."

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from egressproxy.admin.access import Access
+from egressproxy.admin.access import Access, cookie_name
 from egressproxy.admin.browser import add_browser_pages
 from egressproxy.admin.frame import Frame
 from egressproxy.admin.guard import guarded
@@ -49,7 +49,7 @@ async def serve_admin(supervisor: Supervisor, options: AdminOptions) -> AsyncIte
     Raises:
         ServiceError: the place cannot be had.
     """
-    access = Access(options)
+    access = Access(options, cookie_name(supervisor.options.gateway))
     data = ReviewData(supervisor)
     frame = Frame(supervisor, access, data)
     application = web.Application(

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from egressproxy.admin.access import Access, RefusedError, is_this_machine
+from egressproxy.admin.access import (
+    Access,
+    RefusedError,
+    cookie_name,
+    is_this_machine,
+    local_path,
+)
 from egressproxy.admin.options import AdminOptions
+from egressproxy.admin.sessions import Right
 from egressproxy.service.options import Endpoint
 
 TOKEN = "correct-horse-battery-staple"
@@ -110,6 +118,48 @@ def test_a_change_wants_what_a_browser_cannot_send(method: str) -> None:
     bearer = f"Bearer {TOKEN}"
     assert status(LOOPBACK_TOKEN, method, "/reload", Host=host, X_Egressproxy="yes") == 401
     assert status(LOOPBACK_TOKEN, method, "/reload", Host=host, Authorization=bearer) == 200
+
+
+def test_each_gateway_has_its_own_cookie() -> None:
+    assert cookie_name("hub-1") == cookie_name("hub-1") != cookie_name("hub-2")
+    assert re.fullmatch("[a-z0-9-]+", cookie_name("name with = ; and \u00e9"))
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("/review/denies?name=a&since=7d", "/review/denies?name=a&since=7d"),
+        ("", "/review"),
+        ("/login", "/review"),
+        ("//evil.example", "/review"),
+        ("///evil.example", "/review"),
+        ("/\\evil.example", "/review"),
+        ("https://evil.example/", "/review"),
+        ("https:evil.example", "/review"),
+        ("javascript:alert(1)", "/review"),
+        ("http://[", "/review"),
+        ("/review\r\nSet-Cookie: a=b", "/review"),
+        ("review", "/review"),
+    ],
+)
+def test_after_the_login_one_stays_here(text: str, place: str) -> None:
+    assert local_path(text) == place
+
+
+@pytest.mark.parametrize(
+    ("token", "read_token", "right"),
+    [
+        (TOKEN, "", Right.CHANGE),
+        ("", TOKEN, Right.READ),
+        ("another-token-entirely", TOKEN, Right.READ),
+        ("another-token-entirely", "", Right.NONE),
+        ("", "", Right.NONE),
+    ],
+)
+def test_what_a_token_gives(token: str, read_token: str, right: Right) -> None:
+    options = AdminOptions(Endpoint("0.0.0.0", 1), token, read_token)
+    assert Access(options).right_of(TOKEN) is right
+    assert Access(options).right_of("") is Right.NONE
 
 
 def test_health_pages_are_no_way_around() -> None:

@@ -43,6 +43,16 @@ def test_public_needs_a_token(place: str, token_file: Path) -> None:
     assert not options.checks_host
 
 
+def test_a_token_that_reads(token_file: Path) -> None:
+    token = read_token(token_file)
+    options = admin_options("0.0.0.0:9090", "", token)
+    assert options
+    assert options.has_tokens
+    assert (options.token, options.read_token) == ("", token)
+    with pytest.raises(ServiceError, match="may change everything"):
+        admin_options("127.0.0.1:9090", token, token)
+
+
 def test_unix() -> None:
     options = admin_options("unix:/run/e.sock", "")
     assert options == AdminOptions(Path("/run/e.sock"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -71,6 +72,22 @@ def test_every_problem_of_a_refused_one(
     assert tab.locator("header").get_by_text("last reload refused").is_visible()
     assert fits(tab)
     shoot(tab, "reloads-refused")
+
+
+def test_what_the_gate_held_back_can_be_forced(
+    gateway: Site, tab: Page, shoot: Callable[[Page, str], None]
+) -> None:
+    held = replace(REFUSED, problems=(), error="it would newly deny 31 flows: 31 x.example")
+    gateway.supervisor.answers = [held, APPLIED]
+    tab.goto(gateway.url("/review/reloads"))
+    assert tab.get_by_role("button", name="all the same").count() == 0
+    tab.get_by_role("button", name="Reload now").click()
+    tab.get_by_text("it would newly deny 31 flows").wait_for()
+    shoot(tab, "reloads-held")
+    tab.get_by_role("button", name="all the same").click()
+    tab.get_by_text("3 open flows").wait_for()
+    assert gateway.supervisor.asked == [Trigger.ADMIN, Trigger.ADMIN, Trigger.FORCED]
+    assert tab.get_by_role("button", name="all the same").count() == 0
 
 
 def test_while_the_service_ends(gateway: Site, tab: Page, complaints: list[str]) -> None:
