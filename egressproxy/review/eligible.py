@@ -46,6 +46,7 @@ _OPENABLE: Final = frozenset(
         Reason.IP_LITERAL,
         Reason.NOT_TLS_OR_HTTP,
         Reason.EXPIRED_RULE,
+        Reason.NEW_NAME,
     }
 )
 _JUDGEABLE: Final = frozenset(str(protocol) for protocol in Protocol)

@@ -15,6 +15,7 @@ from egressproxy.names import DnsName
 from egressproxy.observe.record import NameSource, Plane
 from egressproxy.policy.address import pack_address
 from egressproxy.policy.decide import NAMELESS
+from egressproxy.policy.rules import Mode
 from egressproxy.policy.verdict import Action, Flow, Reason, Verdict
 from egressproxy.ports import MAX_PORT, Protocol
 from egressproxy.resolve.guard import is_never_dialled
@@ -44,6 +45,7 @@ _TURNS_ON_MORE: Final = frozenset(
 )
 _PROTOCOLS: Final = {str(protocol): protocol for protocol in Protocol}
 _FORBIDDEN: Final = Verdict(Action.DENY, Reason.FORBIDDEN_ADDRESS)
+_NEW_NAME: Final = Verdict(Action.ALLOW, Reason.NEW_NAME, would_deny=True)
 
 
 class Outcome(StrEnum):
@@ -95,7 +97,15 @@ def judge(subject: Subject, ruleset: Ruleset, now: float) -> Verdict | Unjudged:
     verdict = verdict or _by_name(subject, flow, ruleset, now)
     if reason in _TURNS_ON_MORE and verdict.is_allow:
         return Unjudged.TURNS_ON_MORE
+    if reason is Reason.NEW_NAME and verdict.reason is Reason.DEFAULT_DENY:
+        return _NEW_NAME if _warns(ruleset, now) else verdict
     return verdict
+
+
+def _warns(ruleset: Ruleset, now: float) -> bool:
+    """Whether ``mode: warn-on-new`` counts: then a name that was new is judged as the new one."""
+    facts = ruleset.program.facts
+    return facts.mode is Mode.WARN_ON_NEW and now < facts.warn_ends
 
 
 def outcome_of(verdict: Verdict) -> Outcome:

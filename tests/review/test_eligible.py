@@ -102,6 +102,7 @@ WANTED = {
         allowed("a.example", reason=Reason.DEFAULT_DENY, rule=None, would_deny=True),
         "",
     ),
+    "a new name": (allowed("a.example", reason=Reason.NEW_NAME, rule=None, would_deny=True), ""),
     "revoked": (subject("a.example", reason=Reason.REVOKED), ""),
 }
 
@@ -170,6 +171,13 @@ def test_in_audit_everything_is_still_sorted() -> None:
     found = sort(subject("a.example"), subject("gist.github.com"), mode=Mode.AUDIT)
     assert [each.count.subject.name for each in found.wanted] == ["a.example"]
     assert len(found.withheld) == 1
+
+
+def test_a_new_name_is_wanted_where_new_names_are_warned_of() -> None:
+    here = replace(POLICY, mode=Mode.WARN_ON_NEW, warn_until=TODAY)
+    one = counted(allowed("a.example", reason=Reason.NEW_NAME, rule=None, would_deny=True))
+    found = sort_denied([one], here, compile_policy(here), TOLD, Limits(), NOON)
+    assert [each.count for each in found.wanted] == [one]
 
 
 def test_encrypted_client_hello() -> None:

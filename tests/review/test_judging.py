@@ -24,7 +24,7 @@ from egressproxy.review.judging import (
     recorded,
 )
 from egressproxy.service import kernel_denies
-from tests.policy.building import NOON, YESTERDAY, policy, rule
+from tests.policy.building import NOON, TOMORROW, YESTERDAY, policy, rule
 from tests.review.subjects import allowed, subject
 
 OPEN_443 = rule("net", "20.1.2.0/24", ports="tcp:443")
@@ -48,6 +48,8 @@ def case(id: str, policy: Policy, wanted: Outcome | Unjudged, **fields: Any) -> 
 
 
 NETWORK = {"plane": Plane.NETWORK, "protocol": "tcp", "name_source": NameSource.DNS}
+WARNING = policy(WEB, mode=Mode.WARN_ON_NEW, warn_until=TOMORROW)
+NEW = {"name": "n.example", "reason": Reason.NEW_NAME, "action": Action.ALLOW, "would_deny": True}
 TUNNEL = {"plane": Plane.EXPLICIT, "name_source": NameSource.CONNECT, "dst_ip": None}
 CASES = (
     case("a name that a rule has", policy(WEB), Outcome.ALLOW),
@@ -101,6 +103,21 @@ CASES = (
     case("a client not served", policy(OPEN_443), Outcome.DENY, note=NOT_SERVED, **NETWORK),
     case("ECH refused now", policy(WEB, ech=Ech.REFUSE), Outcome.DENY, ech=True),
     case("ECH allowed now", policy(WEB), Outcome.ALLOW, ech=True, reason=Reason.ECH_REFUSED),
+    case("a new name", WARNING, Outcome.AUDIT, **NEW),
+    case(
+        "a new name, enforced now",
+        policy(WEB),
+        Outcome.DENY,
+        name="n.example",
+        reason=Reason.NEW_NAME,
+    ),
+    case(
+        "a new name, its time over",
+        policy(mode=Mode.WARN_ON_NEW, warn_until=YESTERDAY),
+        Outcome.DENY,
+        **NEW,
+    ),
+    case("a name that was known", WARNING, Outcome.DENY, name="n.example"),
     case("revoked by a reload", policy(WEB), Outcome.ALLOW, reason=Reason.REVOKED),
     case(
         "a tunnel to an http port",
@@ -191,9 +208,8 @@ def test_a_flow_by_name_is_told_what_the_wire_tells_it(
     name: str, port: int, protocol: Protocol, src: str, dst: str, mode: Mode
 ) -> None:
     """The law: as long as no rule by address is about a name, record and flow are judged alike."""
-    ruleset = compile_policy(
-        policy(WEB, ALT, OPEN_443, rule("s", "c.example", sources="10.9.0.0/16"), mode=mode)
-    )
+    here = policy(WEB, ALT, OPEN_443, rule("s", "c.example", sources="10.9.0.0/16"), mode=mode)
+    ruleset = compile_policy(here)
     one = subject(name, dst_port=port, protocol=str(protocol), src_ip=src, dst_ip=dst)
     told = ruleset.decide(Flow(protocol, src, port, DnsName(name), dst), NOON)
     assert judge(one, ruleset, NOON) == told
