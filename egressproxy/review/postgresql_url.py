@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import URL, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -13,7 +13,6 @@ from egressproxy.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import psycopg
     from sqlalchemy import Connection, Engine, Table
 
 WAIT_S: Final = 10
@@ -93,16 +92,14 @@ def copy_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, 
     Raises:
         DBAPIError: as a statement of SQLAlchemy would.
     """
-    import psycopg  # an extra: here it is installed
-
     columns = tuple(rows[0])
     names = ", ".join(f'"{name}"' for name in columns)
     statement = f'COPY "{table.name}" ({names}) FROM STDIN'.encode()
-    raw = cast("psycopg.Connection", connection.connection.driver_connection)
+    raw: Any = connection.connection.driver_connection  # psycopg.Connection, of an extra
     values = itemgetter(*columns)
     try:
         with raw.cursor() as cursor, cursor.copy(statement) as copy:
             for row in rows:
                 copy.write_row(values(row))
-    except psycopg.Error as error:
+    except connection.dialect.loaded_dbapi.Error as error:
         raise DBAPIError("COPY", None, error) from error
