@@ -96,11 +96,10 @@ def report(
     Raises:
         StoreError: as the queries do.
     """
+    listing = _Listing(by, limit, order, is_folded=is_folded and by is Group.NAME)
     wants_classes = bool(where.classes) or by in (Group.CLASS, Group.REQUIREMENT)
-    if wants_classes or order == "class" or is_folded:
-        listing = _Listing(by, limit, order, is_folded=is_folded and by is Group.NAME)
-        return _of_all(store, where, listing, classifier)
-    return _of_top(store, where, by, limit=limit, classifier=classifier, order=order)
+    is_of_all = wants_classes or order == "class" or listing.is_folded
+    return (_of_all if is_of_all else _of_top)(store, where, listing, classifier)
 
 
 def group(
@@ -141,17 +140,17 @@ def target_of(subject: Subject) -> str:
 # The two ways
 
 
-def _of_top(
-    store: Store,
-    where: Filter,
-    by: Group,
-    *,
-    limit: int,
-    classifier: Findings | None,
-    order: Order,
-) -> Report:
+class _Listing(NamedTuple):
+    by: Group
+    limit: int
+    order: Order
+    is_folded: bool
+
+
+def _of_top(store: Store, where: Filter, listing: _Listing, classifier: Findings | None) -> Report:
     """The groups as the database counts them, with what their subjects say besides."""
-    top = queries.top(store, where, by, limit=limit, by_time=order == "last")
+    by = listing.by
+    top = queries.top(store, where, by, limit=listing.limit, by_time=listing.order == "last")
     keys = [each.key for each in top]
     counts = []
     if keys:
@@ -179,13 +178,6 @@ def _counted(line: ReviewLine, count: GroupCount) -> ReviewLine:
         bytes_up=count.bytes_up,
         bytes_down=count.bytes_down,
     )
-
-
-class _Listing(NamedTuple):
-    by: Group
-    limit: int
-    order: Order
-    is_folded: bool
 
 
 def _of_all(store: Store, where: Filter, listing: _Listing, classifier: Findings | None) -> Report:
