@@ -18,8 +18,10 @@ from egressproxy.policy.ship import ship
 from egressproxy.service.bundle import pack_chunks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from egressproxy.policy.known import Known
     from egressproxy.policy.rules import Policy
     from egressproxy.policy.ruleset import Ruleset
 
@@ -47,20 +49,34 @@ def renew(old: Generation, number: int) -> Generation:
     return _pack(old.policy, old.ruleset, number, old.read_at_ns)
 
 
-def load_generation(path: Path, number: int, *, allow_outside: bool) -> Generation:
+def renew_known(old: Generation, number: int, known: Known | None) -> Generation:
+    """The same policy with other known names, as a generation of its own; blocks."""
+    return _pack(old.policy, old.ruleset.with_known(known), number, old.read_at_ns)
+
+
+def load_generation(
+    path: Path,
+    number: int,
+    *,
+    allow_outside: bool,
+    known: Callable[[Policy], Known | None] | None = None,
+) -> Generation:
     """Load, compile and pack a policy; blocks.
 
     Args:
         path: the policy, or the folder (a mounted ConfigMap) that has it as ``policy.yaml``.
         number: of the generation to be.
         allow_outside: whether the policy may name files outside its folder.
+        known: blocks, and says which names ``mode: warn-on-new`` does not take for new.
 
     Raises:
         PolicyError: every problem of the policy.
     """
     read_at_ns = time.time_ns()
     policy = load_policy(path, allow_outside=allow_outside)
-    return _pack(policy, compile_policy(policy), number, read_at_ns)
+    ruleset = compile_policy(policy)
+    names = known(policy) if known is not None else None
+    return _pack(policy, ruleset.with_known(names) if names else ruleset, number, read_at_ns)
 
 
 def _pack(policy: Policy, ruleset: Ruleset, number: int, read_at_ns: int) -> Generation:

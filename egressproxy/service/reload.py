@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from egressproxy.errors import KernelError, PolicyError, ServiceError, StoreError
 from egressproxy.policy.diff import diff_rules
+from egressproxy.policy.rules import Mode
 from egressproxy.service.forwarded import NOTHING_REVOKED
-from egressproxy.service.generation import load_generation, renew
+from egressproxy.service.generation import load_generation, renew, renew_known
 from egressproxy.service.journal import journal
 from egressproxy.service.report import Outcome, ReloadReport, Trigger
 from egressproxy.service.watch import Watched
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from egressproxy.policy.known import Known
+    from egressproxy.policy.rules import Policy
     from egressproxy.service.crew import Crew
     from egressproxy.service.firewall import Firewall
     from egressproxy.service.forwarded import Revocation
@@ -40,6 +43,8 @@ EXPIRY_RECHECK_S: Final = 30.0
 and forwards by a rule that is over until it is told."""
 FIRST_RETRY_S: Final = 1.0
 MAX_RETRY_S: Final = 60.0
+KNOWN_S: Final = 60.0
+"""How often it is asked which names are known."""
 
 
 class Gate(Protocol):
@@ -70,6 +75,7 @@ class Reloader:
         on_report: called with every report before the requesters get it.
         firewall: what follows the crew's policy in the kernel, if anything.
         gate: what may object to a policy for what it denies, if anything.
+        known: blocks, and says which names ``mode: warn-on-new`` does not take for new.
     """
 
     def __init__(
@@ -81,6 +87,7 @@ class Reloader:
         on_report: Callable[[ReloadReport], None],
         firewall: Firewall | None = None,
         gate: Gate | None = None,
+        known: Callable[[Policy], Known | None] | None = None,
     ) -> None:
         self._path = path
         self._crew = crew
@@ -88,6 +95,8 @@ class Reloader:
         self._on_report = on_report
         self._firewall = firewall
         self._gate = gate
+        self._known = known
+        self._lock = asyncio.Lock()  # one at a time makes the next generation
         self._number = crew.current.number
         self._next = _Request()
         self._asked = asyncio.Event()
@@ -120,7 +129,8 @@ class Reloader:
                 await self._asked.wait()
                 self._asked.clear()
                 request, self._next = self._next, _Request()
-                report = await self._reload(tuple(sorted(request.triggers)))
+                async with self._lock:
+                    report = await self._reload(tuple(sorted(request.triggers)))
                 self._on_report(report)
                 self._try_again_after(report)
                 for future in request.waiting:
@@ -169,6 +179,32 @@ class Reloader:
                 is_over = self._crew.current.loaded_at >= expiry
                 retry_s = 0.0 if is_over else max(FIRST_RETRY_S, min(2 * retry_s, MAX_RETRY_S))
 
+    async def keep_known(self) -> None:
+        """Let the workers know which names are not new any more; runs until cancelled."""
+        while self._known is not None:
+            try:
+                async with self._lock:
+                    await self._learn(self._known)
+            except Exception as error:  # noqa: BLE001 - no review store may end the service
+                journal().error("workers do not learn which names are known", exc_info=error)
+            await asyncio.sleep(KNOWN_S)
+
+    async def _learn(self, known: Callable[[Policy], Known | None]) -> None:
+        """A generation of the same policy with the names of now; the kernel has no part in it."""
+        current = self._crew.current
+        if current.policy.mode is not Mode.WARN_ON_NEW:
+            return
+        names = await asyncio.to_thread(known, current.policy)
+        if _digest(names) == _digest(current.ruleset.program.known):
+            return
+        self._number += 1
+        again = await asyncio.to_thread(renew_known, current, self._number, names)
+        try:
+            await self._crew.install(again)
+        except BaseException:
+            again.close()
+            raise
+
     async def _reload(self, triggers: tuple[Trigger, ...]) -> ReloadReport:
         began = time.monotonic()
         report = ReloadReport(
@@ -202,7 +238,12 @@ class Reloader:
         old = self._crew.current.policy
 
         def load() -> tuple[Generation, tuple[str, ...]]:
-            new = load_generation(self._path, self._number, allow_outside=self._allow_outside)
+            new = load_generation(
+                self._path,
+                self._number,
+                allow_outside=self._allow_outside,
+                known=self._known,
+            )
             return new, tuple(map(str, diff_rules(old, new.policy)))
 
         try:
@@ -276,3 +317,7 @@ class Reloader:
             return await self._crew.install(new), NOTHING_REVOKED
         done = await self._crew.install(new, partial(self._firewall.close_first, new))
         return done, await self._firewall.open_last()
+
+
+def _digest(known: Known | None) -> str:
+    return "" if known is None else known.digest

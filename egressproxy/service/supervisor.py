@@ -27,6 +27,7 @@ from egressproxy.service.firewall import Firewall
 from egressproxy.service.generation import load_generation
 from egressproxy.service.journal import journal
 from egressproxy.service.listeners import open_listeners
+from egressproxy.service.new_names import NewNames
 from egressproxy.service.notify import notify
 from egressproxy.service.open_flows import OpenFlow, OpenFlows
 from egressproxy.service.options import WorkerSpec
@@ -96,6 +97,7 @@ class Supervisor:
         self._limits = FlowLimits.create(options.workers)
         self._reloader: Reloader | None = None
         self._open: OpenFlows | None = None
+        self._new_names = NewNames(options.review_store)
         self._stop = asyncio.Event()
 
     @property
@@ -157,6 +159,7 @@ class Supervisor:
                     self.options.policy,
                     1,
                     allow_outside=self.options.allow_outside,
+                    known=self._new_names.known,
                 )
                 if not self._stop.is_set():
                     await self._serve(first, opened)
@@ -195,6 +198,7 @@ class Supervisor:
             on_report=self._note,
             firewall=self.firewall,
             gate=_gate(self.options),
+            known=self._new_names.known,
         )
         async with asyncio.TaskGroup() as group:
             ended = group.create_task(crew.keep_alive(), name="crew")
@@ -208,6 +212,7 @@ class Supervisor:
                 group.create_task(crew.reopen_logs_when_asked(), name="log reopening"),
                 group.create_task(reloader.run(), name="reloads"),
                 group.create_task(reloader.reload_at_expiries(), name="expiries"),
+                group.create_task(reloader.keep_known(), name="known names"),
                 group.create_task(
                     warn_daily(lambda: crew.current.policy.service_tags), name="age of service tags"
                 ),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from egressproxy.errors import KernelError, ServiceError, StoreError
+from egressproxy.policy.known import known_of
 from egressproxy.service import reload as reload_module
 from egressproxy.service.forwarded import Revocation
 from egressproxy.service.generation import load_generation
@@ -22,6 +23,8 @@ from tests.policy.tag_file import tag_file
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from egressproxy.policy.known import Known
+    from egressproxy.policy.rules import Policy
     from egressproxy.service.crew import Crew
     from egressproxy.service.firewall import Firewall
     from egressproxy.service.generation import Generation
@@ -111,6 +114,7 @@ async def bench(
     text: str = POLICY,
     firewall: type[FakeFirewall] | None = None,
     gate: Gate | None = None,
+    known: Callable[[Policy], Known | None] | None = None,
 ) -> AsyncIterator[Bench]:
     path = tmp_path / "policy.yaml"
     write(path, text)
@@ -124,11 +128,13 @@ async def bench(
         on_report=reports.append,
         firewall=cast("Firewall", firewall(crew)) if firewall else None,
         gate=gate,
+        known=known,
     )
     async with asyncio.TaskGroup() as group:
         duties = [
             group.create_task(reloader.run()),
             group.create_task(reloader.reload_at_expiries()),
+            group.create_task(reloader.keep_known()),
         ]
         yield Bench(path, crew, reloader, reports)
         for duty in duties:
@@ -419,8 +425,8 @@ async def test_an_expiry_is_an_ordinary_reload_of_the_same_policy(
     real: Callable[..., Generation] = load_generation
     moment = time.time() + 0.05
 
-    def expiring(path: Path, number: int, *, allow_outside: bool) -> Generation:
-        made = real(path, number, allow_outside=allow_outside)
+    def expiring(path: Path, number: int, **more: Any) -> Generation:
+        made = real(path, number, **more)
         object.__setattr__(made, "ruleset", Expiring(moment))
         return made
 
@@ -465,8 +471,8 @@ def moment(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> float:
     real: Callable[..., Generation] = load_generation
     moment = clock() + 3600
 
-    def expiring(path: Path, number: int, *, allow_outside: bool) -> Generation:
-        made = real(path, number, allow_outside=allow_outside)
+    def expiring(path: Path, number: int, **more: Any) -> Generation:
+        made = real(path, number, **more)
         object.__setattr__(made, "ruleset", Expiring(moment))
         return made
 
@@ -533,3 +539,83 @@ async def test_a_date_takes_effect_again_when_the_clock_was_set_back(
         clock.ahead_s = 3600
         await installed(at, 3)
         assert at.crew.current.loaded_at >= moment
+
+
+WARNING = POLICY.replace("rules:", "mode: warn-on-new\nwarn_until: 2999-12-31\nrules:")
+
+
+@dataclass
+class Memory:
+    """What is known, as the store would tell; an error is raised instead."""
+
+    known: Known | None = None
+    error: Exception | None = None
+    asked: int = 0
+
+    def __call__(self, policy: Policy) -> Known | None:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return self.known
+
+
+async def until(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not done():  # noqa: ASYNC110 - a thread answers
+            await asyncio.sleep(0.001)
+
+
+async def test_known_names_travel_with_a_generation_when_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reload_module, "KNOWN_S", 0.001)
+    memory = Memory()
+    async with bench(tmp_path, WARNING, FakeFirewall, known=memory) as at:
+        await until(lambda: memory.asked > 2)
+        assert at.crew.installed == []  # nothing is known, as before
+        memory.known = known_of(["a.test"])
+        await until(lambda: len(at.crew.installed) == 1)
+        asked = memory.asked
+        await until(lambda: memory.asked > asked + 2)
+        assert len(at.crew.installed) == 1  # the same names are no news
+        assert at.crew.current.ruleset.program.known is memory.known
+        assert at.crew.steps == ["prepared", "committed"]  # the kernel has no part in it
+        assert at.reports == []
+        memory.known = None
+        await until(lambda: len(at.crew.installed) == 2)
+        assert at.crew.current.ruleset.program.known is None
+
+
+async def test_a_reload_takes_the_known_names_of_the_moment(tmp_path: Path) -> None:
+    memory = Memory(known_of(["a.test"]))
+    async with bench(tmp_path, known=memory) as at:
+        write(at.path, WARNING)
+        report = await at.request()
+        assert report.outcome is Outcome.APPLIED
+        assert at.crew.current.ruleset.program.known is memory.known
+
+
+async def test_names_that_cannot_be_told_or_taken_end_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reload_module, "KNOWN_S", 0.001)
+    memory = Memory(error=OSError("no descriptor"))
+    async with bench(tmp_path, WARNING, known=memory) as at:
+        await until(lambda: memory.asked > 2)
+        memory.known, memory.error, at.crew.failure = known_of(["a.test"]), None, "hung"
+        asked = memory.asked
+        await until(lambda: memory.asked > asked + 2)
+        assert at.crew.installed == []
+        at.crew.failure = ""
+        await until(lambda: len(at.crew.installed) == 1)
+
+
+async def test_other_policies_are_not_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reload_module, "KNOWN_S", 0.001)
+    memory = Memory(known_of(["a.test"]))
+    async with bench(tmp_path, known=memory) as at:
+        await at.request()
+        assert memory.asked == 1  # by the load, whose policy says that it is not asked for
+        assert at.crew.installed == []
