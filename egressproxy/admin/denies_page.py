@@ -75,6 +75,8 @@ class DeniesView:
     conditions: tuple[Way, ...]
     """Each condition of the question, with the question that is without it."""
     reasons: tuple[str, ...]
+    folding: str
+    """The same question folded where it is not, and the other way round; may be empty."""
     before: str
     after: str
     csv: str
@@ -129,7 +131,7 @@ def _file(text: str, content_type: str, name: str) -> web.Response:
     return web.Response(text=text, content_type=content_type, charset="utf-8", headers=headers)
 
 
-def _report(question: Question, limit: int, review: Review) -> Report:
+def _report(question: Question, limit: int, review: Review, *, is_folded: bool = False) -> Report:
     return report(
         review.store,
         question.where,
@@ -137,18 +139,26 @@ def _report(question: Question, limit: int, review: Review) -> Report:
         limit=limit,
         classifier=review.classifier,
         order=question.order,
+        is_folded=is_folded,
     )
 
 
 def _answer(question: Question, review: Review) -> DeniesView:
-    by_class: dict[str, int] = {}
-    if question.where.is_denied is not False:
-        everything = replace(question.where, classes=())
-        of_class = report(
-            review.store, everything, Group.CLASS, limit=0, classifier=review.classifier
-        )
-        by_class = {line.key: line.count for line in of_class.lines}
-    return denies_view(question, _report(question, wanted_lines(question), review), by_class)
+    found = _report(question, wanted_lines(question), review, is_folded=question.is_folded)
+    return denies_view(question, found, _by_class(question, review))
+
+
+def _by_class(question: Question, review: Review) -> dict[str, int]:
+    """Flows of each class, without the question's own choice of classes.
+
+    Not those of the list itself: a line has the class of its most urgent subject.
+    """
+    where = question.where
+    if where.is_denied is False:
+        return {}
+    whole = replace(where, classes=())
+    lines = report(review.store, whole, Group.CLASS, limit=0, classifier=review.classifier).lines
+    return {line.key: line.count for line in lines}
 
 
 def wanted_lines(question: Question) -> int:
@@ -184,6 +194,9 @@ def denies_view(question: Question, report: Report, by_class: Mapping[str, int])
         classes=tuple(_classes(question, by_class)),
         conditions=tuple(_conditions(question)),
         reasons=tuple(Reason),
+        folding=changed(question, folds=not question.folds).link
+        if question.by is Group.NAME and not question.where.names
+        else "",
         before=replace(question, page=question.page - 1).link if question.page > 1 else "",
         after=replace(question, page=question.page + 1).link if has_more else "",
         csv=f"{CSV_PATH}?{replace(question, page=1).query}",
@@ -226,10 +239,17 @@ def _conditions(question: Question) -> Iterator[Way]:
                 yield Way(f"{key} {text}", without.link)
 
 
+def is_fold(line: ReviewLine) -> bool:
+    """Whether a line stands for names alike: a name that a client gave is one target."""
+    return line.key.startswith("*.") and line.target_count > 1
+
+
 def line_link(question: Question, line: ReviewLine) -> str:
     """Where a line leads to: a name's own page, or the same question narrowed to the line."""
     if not line.key or line.key in _NOT_KEYS:
         return ""
+    if question.by is Group.NAME and is_fold(line):
+        return changed(question, where=replace(question.where, names=(line.key,))).link
     if question.by is Group.NAME:
         return name_link(question, line.key)
     if question.by is Group.REQUIREMENT:

@@ -58,6 +58,8 @@ class Question:
     by: Group
     order: Order
     page: int
+    folds: bool
+    """Whether names alike below one suffix are one line, where names are listed at all."""
     now: float
     texts: Mapping[str, str]
     problems: tuple[FilterProblem, ...]
@@ -74,8 +76,15 @@ class Question:
             yield "group_by", self.by
         if self.order != "count":
             yield "order", self.order
+        if not self.folds:
+            yield "fold", "no"
         if self.page > 1:
             yield "page", str(self.page)
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether lines are folded: not where somebody asks for names by name."""
+        return self.folds and self.by is Group.NAME and not self.where.names
 
     @property
     def link(self) -> str:
@@ -124,6 +133,7 @@ def read_question(query: Mapping[str, Sequence[str]], now: float) -> Question:
         by=next((group for group in GROUPS if group == _one(query, "group_by")), Group.NAME),
         order=order,
         page=min(max(int(page), 1), MAX_PAGES) if is_page else 1,
+        folds=_one(query, "fold") != "no",
         now=now,
         texts={key: ", ".join(found) for key, found in texts.items() if found},
         problems=problems,

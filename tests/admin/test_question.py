@@ -38,6 +38,7 @@ QUERIES = {
     "a class": {"class_": "near-miss"},
     "a group, an order, a page": {"group_by": "source", "order": "last", "page": "3"},
     "allows": {"action": "allow"},
+    "each name by itself": {"fold": "no"},
     "a rule with odd characters": {"rule": "rules/a&b=c #1"},
 }
 
@@ -48,11 +49,8 @@ def test_a_question_is_the_same_by_its_own_link(query: dict[str, str]) -> None:
     assert not question.problems
     once_more = again(question.link)
     assert once_more.where == question.where
-    assert (once_more.by, once_more.order, once_more.page) == (
-        question.by,
-        question.order,
-        question.page,
-    )
+    for field in ("by", "order", "page", "folds"):
+        assert getattr(once_more, field) == getattr(question, field)
 
 
 BAD = {
