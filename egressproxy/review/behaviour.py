@@ -9,18 +9,17 @@ so many, or such a mixture, that a threshold may apply.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import and_, case, distinct, func, not_, or_, select
 
 from egressproxy.policy.lint_names import is_shared
 from egressproxy.policy.verdict import Reason
-from egressproxy.resolve.guard import is_never_dialled
 from egressproxy.review.filters import conditions
 from egressproxy.review.model import Filter
+from egressproxy.review.outside import is_outside
 from egressproxy.review.schema import subject
 from egressproxy.review.shapes import Shape, shape_of
 from egressproxy.review.spans import flows_of, times_of
@@ -34,11 +33,14 @@ if TYPE_CHECKING:
     from egressproxy.review.store import Store
 
 MANY_NAMES: Final = 100
-"""Different denied names of one source, unknown to the catalog, that stand out."""
+"""Different denied names of one source, unknown to the catalog and its own, that stand out."""
 MANY_ADDRESSES: Final = 50
 """Different denied addresses of one source, without a name, that stand out: a scan."""
 TUNNEL_NAMES: Final = 25
 """Different denied names of one source below one suffix that have the shape of a tunnel."""
+MAX_WANTED_BY: Final = 3
+"""Sources that may want a name which still counts as each one's own: what more want is a service
+that they all use, and carries nobody's data."""
 SECOND_TRY_S: Final = 600.0
 """How soon after a refused name a try by address belongs to it, seconds."""
 MAX_SOURCES: Final = 1_000
@@ -51,18 +53,6 @@ MAX_SUBJECTS: Final = 200_000
 _CARRIES: Final = 12  # characters below which a label hardly hides anything
 _LONG: Final = 40  # no name that somebody chose is so long
 _OF_DATA: Final = (Shape.HASH, Shape.RANDOM)
-_INSIDE: Final = tuple(
-    map(
-        ip_network,
-        (
-            "10.0.0.0/8",  # RFC 1918, as the next two
-            "172.16.0.0/12",
-            "192.168.0.0/16",
-            "100.64.0.0/10",  # RFC 6598
-            "fc00::/7",  # RFC 4193
-        ),
-    )
-)
 _of: Final = subject.c
 
 
@@ -89,20 +79,6 @@ class Behaviour:
             if count:
                 return suffix, count
         return None
-
-
-def is_outside(text: str | None) -> bool:
-    """Whether a text is an address beyond an organisation's own networks; never raises.
-
-    Ranges kept for documentation are outside: they stand for the internet in labs.
-    """
-    if text is None or is_never_dialled(text):
-        return False
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return False
-    return not any(address in network for network in _INSIDE)
 
 
 def observe_behaviour(store: Store, since: float | None, until: float | None) -> Behaviour:
@@ -234,16 +210,18 @@ class _Source:
 
 
 def _behaviour(sources: Mapping[str, _Source]) -> Behaviour:
+    wanted_by = Counter(name for did in sources.values() for name in did.names)
     names, addresses = {}, {}
     tunnels: dict[tuple[str, str], int] = {}
     tries: dict[tuple[str, str], str] = {}
     for source, did in sources.items():
-        if len(did.names) >= MANY_NAMES:
-            names[source] = len(did.names)
+        own = [name for name in did.names if wanted_by[name] <= MAX_WANTED_BY]
+        if len(own) >= MANY_NAMES:
+            names[source] = len(own)
         if len(did.nameless) >= MANY_ADDRESSES:
             addresses[source] = len(did.nameless)
-        if len(did.names) >= TUNNEL_NAMES:
-            tunnels.update({(source, suffix): n for suffix, n in _tunnels(did.names)})
+        if len(own) >= TUNNEL_NAMES:
+            tunnels.update({(source, suffix): n for suffix, n in _tunnels(own)})
         tries.update({(source, address): name for address, name in did.second_tries()})
     return Behaviour(names=names, addresses=addresses, tunnels=tunnels, second_tries=tries)
 

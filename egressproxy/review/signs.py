@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from egressproxy.policy.verdict import Reason
 from egressproxy.ports import Protocol
-from egressproxy.review.behaviour import is_outside
+from egressproxy.review.outside import is_outside
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -86,7 +86,10 @@ def faint_sign(subject: Subject, behaviour: Behaviour, application_ports: Contai
         return f"TLS on port {subject.dst_port}, which no rule has and where it is not at home"
     names = behaviour.names.get(source)
     if names and subject.name is not None:
-        return f"{source} wanted {names} different names that neither policy nor catalog knows"
+        return (
+            f"{source} wanted {names} different names that neither policy nor catalog knows and"
+            " hardly anybody else wants"
+        )
     return ""
 
 

@@ -18,11 +18,11 @@ from egressproxy.review.behaviour import (
     MANY_NAMES,
     MAX_NAMES,
     MAX_SOURCES,
+    MAX_WANTED_BY,
     SECOND_TRY_S,
     TUNNEL_NAMES,
     Behaviour,
     behaviour_of,
-    is_outside,
     observe_behaviour,
 )
 from egressproxy.review.bounds import Bounds
@@ -91,6 +91,17 @@ def test_each_source_for_itself() -> None:
     half = MANY_NAMES // 2
     names = [seen(f"site{n}.example", src_ip=f"10.0.0.{n // half}") for n in range(MANY_NAMES)]
     assert behaviour_of(names).names == {}
+
+
+def by_several(names: list[str], sources: int) -> list[SubjectCount]:
+    return [seen(name, src_ip=f"10.0.0.{n}") for name in names for n in range(sources)]
+
+
+def test_names_that_many_want_are_nobodys_own() -> None:
+    names = [f"{text}.evil.example" for text in HEX]
+    few = behaviour_of(by_several(names, MAX_WANTED_BY))
+    assert len(few.names) == len(few.tunnels) == MAX_WANTED_BY
+    assert behaviour_of(by_several(names, MAX_WANTED_BY + 1)) == Behaviour()
 
 
 def test_a_scan() -> None:
@@ -176,29 +187,6 @@ def test_sources_are_bounded() -> None:
     late = [seen(f"s{n}.example", src_ip="10.9.9.9") for n in range(MANY_NAMES)]
     early = [seen("a.example", src_ip=f"10.1.{n // 250}.{n % 250}") for n in range(MAX_SOURCES)]
     assert behaviour_of([*early, *late]).names == {}
-
-
-OUTSIDE = {
-    "20.1.2.3": True,
-    "10.0.0.1": False,
-    "2603::1": True,
-    "fe80::1%eth0": False,
-    "fd00::1": False,
-}
-ODD = {
-    "203.0.113.7": True,
-    "100.64.0.1": False,
-    "": False,
-    "x": False,
-    "\x00": False,
-    None: False,
-    "127.0.0.1": False,
-}
-
-
-@pytest.mark.parametrize(("text", "is_one"), (OUTSIDE | ODD).items())
-def test_addresses_outside(text: str | None, is_one: bool) -> None:
-    assert is_outside(text) is is_one
 
 
 TEXTS: Final = st.none() | st.text(max_size=30) | st.sampled_from(["a.b.c", "..", "20.1.1.1"])
