@@ -58,7 +58,7 @@ def prune(store: Store, bounds: Bounds, now: float) -> Pruned:
     records = _delete_in_turns(store, schema.record, schema.record.c.at < oldest)
     counts = _forget_days(store, schema.day_of(oldest))
     _forget_history(store, oldest)
-    if stored_bytes(store) > bounds.max_bytes:
+    if _exceeds(store, bounds.max_bytes):
         room = int(bounds.max_bytes * _ROOM)
         records += _cut_records(store, room)
         counts += _cut_days(store, room)
@@ -73,11 +73,7 @@ def stored_bytes(store: Store) -> int:
     with store.connect() as connection:
         if store.dialect == "sqlite":
             return _sqlite_bytes(connection)
-        whole: int = sum(
-            connection.execute(select(func.pg_total_relation_size(name))).scalar_one()
-            for name in schema.metadata.tables
-        )
-        return min(whole, _rows_bytes(connection))
+        return min(_postgresql_bytes(connection), _rows_bytes(connection))
 
 
 def _sqlite_bytes(connection: Connection) -> int:
@@ -85,6 +81,12 @@ def _sqlite_bytes(connection: Connection) -> int:
         return int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
 
     return (number("page_count") - number("freelist_count")) * number("page_size")
+
+
+def _postgresql_bytes(connection: Connection) -> int:
+    """What its files take, free space in them too."""
+    sizes = (select(func.pg_total_relation_size(name)) for name in schema.metadata.tables)
+    return sum(connection.execute(size).scalar_one() for size in sizes)
 
 
 def _rows_bytes(connection: Connection) -> int:
@@ -96,18 +98,36 @@ def _rows_bytes(connection: Connection) -> int:
     return sum(_ROW_BYTES[table.name] * rows for table, rows in counted)
 
 
+def _exceeds(store: Store, most: int) -> bool:
+    """Whether the store takes more; rows are counted only where files alone do not say."""
+    if store.dialect == "postgresql":
+        with store.connect() as connection:
+            if _postgresql_bytes(connection) <= most:
+                return False
+    return stored_bytes(store) > most
+
+
 def _cut_records(store: Store, room: int) -> int:
     """Delete the oldest raw records until the store fits or none is left."""
     deleted = 0
-    while stored_bytes(store) > room:
-        with store.begin() as connection:
-            at = schema.record.c.at
-            some = select(at).order_by(at).limit(1).offset(_ROWS)
-            until = connection.execute(some).scalar()
-            which = at < until if until is not None else None
-            gone = _delete(connection, schema.record, which)
+    while (excess := stored_bytes(store) - room) > 0:
+        wanted = excess // _ROW_BYTES["record"] + 1
+        gone = _delete_oldest(store, wanted)
         deleted += gone
-        if until is None or not gone:
+        if gone < wanted:
+            break
+    return deleted
+
+
+def _delete_oldest(store: Store, rows: int) -> int:
+    number, at = schema.record.c.id, schema.record.c.at
+    deleted = 0
+    while deleted < rows:
+        some = select(number).order_by(at).limit(min(rows - deleted, _ROWS))
+        with store.begin() as connection:
+            gone = _delete(connection, schema.record, number.in_(some))
+        deleted += gone
+        if not gone:
             break
     return deleted
 
@@ -213,9 +233,8 @@ def _in(key: tuple[Any, ...], some: Any) -> ColumnElement[bool]:
     return key[0].in_(some) if len(key) == 1 else tuple_(*key).in_(some)
 
 
-def _delete(connection: Connection, table: Table, which: ColumnElement[bool] | None) -> int:
-    statement = delete(table) if which is None else delete(table).where(which)
-    return connection.execute(statement).rowcount
+def _delete(connection: Connection, table: Table, which: ColumnElement[bool]) -> int:
+    return connection.execute(delete(table).where(which)).rowcount
 
 
 def _give_back(store: Store) -> None:
