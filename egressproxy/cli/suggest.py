@@ -20,7 +20,7 @@ from egressproxy.review.ask import describe
 from egressproxy.review.behaviour import observe_behaviour
 from egressproxy.review.classify import Classifier
 from egressproxy.review.eligible import Limits
-from egressproxy.review.queries import subjects
+from egressproxy.review.queries import MAX_SUBJECTS, subjects
 from egressproxy.review.suggest import suggest
 from egressproxy.review.write_policy import Written, include_text, write_include
 
@@ -99,7 +99,10 @@ def command(
     if not (is_json or counts):
         click.echo(f"nothing was denied: {_asked(where, now)}", err=True)
     elif not is_json:
-        click.echo(f"{policy_file}, {_asked(where, now)}: {heading(found)}", err=True)
+        denied = sum(count.count for count in counts)
+        click.echo(f"{policy_file}, {_asked(where, now)}: {heading(found, denied)}", err=True)
+        if len(counts) == MAX_SUBJECTS:
+            click.echo(f"only the commonest {MAX_SUBJECTS:,} combinations were read", err=True)
         click.echo(err=True)
     written = write_include(target, found, policy, now) if target is not None else None
     if is_json:

@@ -19,16 +19,14 @@ MAX_TARGETS: Final = 3
 MAX_ROWS: Final = 20
 
 
-def heading(found: Sequence[Suggestion]) -> str:
-    """The sums in one row."""
+def heading(found: Sequence[Suggestion], denied: int) -> str:
+    """The sums in one row; ``denied`` is the number of denied flows in all."""
     offered = [each for each in found if each.is_offered]
-    opened = sum(each.evidence.flows for each in offered)
-    kept = sum(each.evidence.flows for each in found if not each.is_offered)
     if not offered:
-        return f"nothing to suggest for {number(kept, 'denied flow')}"
-    additions = number(len(offered), "addition")
+        return f"nothing to suggest for {number(denied, 'denied flow')}"
     verb = "lets" if len(offered) == 1 else "let"
-    return f"{additions} {verb} {opened:,} of {number(opened + kept, 'denied flow')} through"
+    opened = f"{_flows(offered):,} of {number(denied, 'denied flow')}"
+    return f"{number(len(offered), 'addition')} {verb} {opened} through"
 
 
 def yaml_rows(text: str) -> Iterator[str]:

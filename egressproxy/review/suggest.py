@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 MAX_WITHHELD: Final = 500
 
+_ONE_NAME: Final = "this name alone"
+_READ_OF_NAMES: Final = frozenset({"api_server_fqdn", "registry"})
+"""Options of requirements that say whose it is, and that were read from what a client asked for."""
+
 
 def suggest(
     counts: Iterable[SubjectCount],
@@ -79,9 +83,25 @@ def _offer(draft: Draft, opened: Sequence[SubjectCount], policy: Policy) -> Sugg
 
 
 def _risk(draft: Draft, evidence: Evidence) -> str:
+    said = [_what_opens(draft, evidence)]
+    if shared := ", ".join(map(str, shared_wildcards(draft.rows))):
+        said.append(f"any customer can have a name that is {shared}")
+    said += [
+        f"make sure that {value} is yours"
+        for name, value in draft.options
+        if name in _READ_OF_NAMES
+    ]
+    if evidence.source_count == 1:
+        said.append("one client alone wanted it")
+    return "; ".join(said)
+
+
+def _what_opens(draft: Draft, evidence: Evidence) -> str:
     match draft.kind:
         case Kind.REQUIREMENT:
-            return _risk_of_rows(draft, evidence)
+            count = sum(len(row.patterns) for row in draft.rows)
+            asked = evidence.target_count
+            return f"{count} documented names, {asked} asked for" if count > 1 else _ONE_NAME
         case Kind.WILDCARD:
             return f"every name that is {draft.title}, those not seen yet too"
         case Kind.ADDRESS:
@@ -89,16 +109,7 @@ def _risk(draft: Draft, evidence: Evidence) -> str:
         case _:
             if any(not span.protocol.is_application for span in draft.ports):
                 return "by the name's addresses: whatever answers there, no name is checked"
-            return "this name alone"
-
-
-def _risk_of_rows(draft: Draft, evidence: Evidence) -> str:
-    listing_patterns = [pattern for row in draft.rows for pattern in row.patterns]
-    count, asked = len(listing_patterns), evidence.target_count
-    text = f"opens {count} documented names; {asked} asked for" if count > 1 else "this name alone"
-    if shared := ", ".join(map(str, shared_wildcards(draft.rows))):
-        text += f"; any customer can have a name that is {shared}"
-    return text
+            return _ONE_NAME
 
 
 def _withheld(eligible: Eligible, plan: Plan) -> Iterator[Suggestion]:

@@ -61,7 +61,7 @@ def test_one_name() -> None:
     (found,) = told(counted(subject("api.example.com"), 7))
     assert (found.kind, found.title, found.why) == (Kind.NAME, "api.example.com", "no rule matches")
     assert found.evidence.flows == 7
-    assert found.risk == "this name alone"
+    assert found.risk == "this name alone; one client alone wanted it"
     assert found.yaml == (
         "rules:\n"
         "  - name: api.example.com\n"
@@ -76,11 +76,19 @@ def test_one_requirement() -> None:
     (found,) = told(*(counted(subject(name), 2) for name in names))
     assert (found.kind, found.title) == (Kind.REQUIREMENT, "aks/core")
     assert found.why == "What every cluster needs by name"
-    assert "3 asked for" in found.risk
+    assert found.risk == (
+        "9 documented names, 3 asked for; make sure that lab-1.hcp.japaneast.azmk8s.io is yours;"
+        " one client alone wanted it"
+    )
     assert found.yaml == (
         "requirements:\n"
         "  - aks/core: {api_server_fqdn: lab-1.hcp.japaneast.azmk8s.io, from: [cluster-a]}\n"
     )
+
+
+def test_what_many_clients_want_is_said_to_be_wanted_by_one_no_more() -> None:
+    (found,) = told(*(counted(subject("a.example", src_ip=f"10.240.0.{n}")) for n in (4, 5)))
+    assert found.risk == "this name alone"
 
 
 def test_everybodys_wildcards_of_a_requirement_are_told() -> None:
