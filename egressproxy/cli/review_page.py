@@ -202,27 +202,37 @@ def size(octets: int) -> str:
 
 def words(line: ReviewLine, layout: Layout) -> str:
     """What there is to say of a line besides its numbers: why, what one sees, of what it is."""
-    said = []
-    finding = line.finding
-    if finding is not None:
-        said.append(
-            finding.why
-            if layout.has_classes
-            else f"{finding.kind}: {finding.why}".removesuffix(": ")
-        )
-        said.append(finding.symptom)
-    else:
-        said.append(line.note)
-        if layout.is_denied and layout.by is not Group.REASON:
-            said.append(", ".join(line.reasons))
-    if not layout.is_denied and layout.by is not Group.RULE:
-        said.append(", ".join(line.rules))
-        said.append(", ".join(reason for reason in line.reasons if reason != Reason.RULE))
     if layout.by is not Group.NAME:
-        is_alarm = finding is not None and finding.kind is Class.SUSPICIOUS
-        said = said[:1] if is_alarm and layout.by is Group.SOURCE else []
-        said.append(_sample(line.targets, line.target_count))
+        said = [*_alarm(line, layout), _sample(line.targets, line.target_count)]
+    elif layout.is_denied:
+        said = [*_why(line, layout), _passed(line)]
+    else:
+        said = [*line.rules, *(reason for reason in line.reasons if reason != Reason.RULE)]
     return printable("; ".join(text for text in said if text))
+
+
+def _why(line: ReviewLine, layout: Layout) -> list[str]:
+    finding = line.finding
+    if finding is None:
+        return [line.note, *line.reasons]
+    if layout.has_classes:  # it stands above or beside
+        return [finding.why, finding.symptom]
+    return [": ".join(text for text in (finding.kind, finding.why) if text), finding.symptom]
+
+
+def _alarm(line: ReviewLine, layout: Layout) -> list[str]:
+    """What makes a source suspicious."""
+    finding = line.finding
+    is_one = layout.by is Group.SOURCE and finding and finding.kind is Class.SUSPICIOUS
+    return [finding.why] if is_one and finding else []
+
+
+def _passed(line: ReviewLine) -> str:
+    """That flows were not refused, but would have been."""
+    if not line.audited:
+        return ""
+    how = "as first seen" if Reason.NEW_NAME in line.reasons else "by audit"
+    return f"let pass {how}" + ("" if line.audited == line.count else f": {line.audited:,}")
 
 
 def _words_title(layout: Layout) -> str:

@@ -47,6 +47,7 @@ def line_as_json(line: ReviewLine) -> dict[str, Any]:
     return {
         "key": line.key,
         "flows": line.count,
+        "audited": line.audited,
         "first_seen": stamp(line.first_at),
         "last_seen": stamp(line.last_at),
         "targets": list(line.targets),
@@ -113,6 +114,7 @@ def lines_as_csv(lines: Iterable[ReviewLine], by: Group) -> Iterator[str]:
 
 _LINE_KEYS: Final = (
     "flows",
+    "audited",
     "key",
     "target_count",
     "targets",

@@ -141,7 +141,8 @@ class ReviewLine:
     ``finding`` is that of the most urgent subject (``None`` for allows). ``sources`` counts
     distinct client addresses, ``source_sample`` holds some of them; ``targets``, ``ports``,
     ``reasons`` and ``rules`` are the commonest first, at most a handful each, of
-    ``target_count`` distinct targets. ``note`` is the catalog's word.
+    ``target_count`` distinct targets. ``audited`` flows would have been denied, and passed.
+    ``note`` is the catalog's word.
     """
 
     key: str
@@ -159,6 +160,7 @@ class ReviewLine:
     bytes_up: int = 0
     bytes_down: int = 0
     target_count: int = 0
+    audited: int = 0
     gateways: tuple[str, ...] = ()
     subjects: tuple[SubjectCount, ...] = field(default=(), repr=False)
 

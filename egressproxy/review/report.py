@@ -294,6 +294,7 @@ class _Gathering:
             source_sample=_most(sources),
             targets=_most(targets),
             target_count=len(targets),
+            audited=sum(each.count for each in self.subjects if each.subject.would_deny),
             ports=_most(self._flows_by(_port)),
             reasons=_most(self._flows_by(lambda subject: str(subject.reason))),
             rules=_most(self._flows_by(lambda subject: subject.rule or "")),

@@ -360,6 +360,29 @@ def test_a_log_without_any_set_up(place: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "1 older record of the log left out: --since takes more" in old.stderr
 
 
+PASSED: dict[str, tuple[list[FlowRecord], str]] = {
+    "all by audit": ([DENY._replace(count=3, would_deny=True, action=Action.ALLOW)], "by audit"),
+    "some by audit": (
+        [DENY, DENY._replace(count=3, would_deny=True, action=Action.ALLOW)],
+        "by audit: 3",
+    ),
+    "as first seen": (
+        [DENY._replace(would_deny=True, action=Action.ALLOW, reason=Reason.NEW_NAME)],
+        "as first seen",
+    ),
+}
+
+
+@pytest.mark.usefixtures("judged")
+@pytest.mark.parametrize(("made", "how"), PASSED.values(), ids=PASSED)
+def test_what_passed_is_told(made: list[FlowRecord], how: str) -> None:
+    with open_store("audit.db") as store:
+        audited = [record._replace(name="audited.example") for record in made]
+        Writer(store, gateway="hub-1", bounds=Bounds()).add(audited)
+    row = run("--store", "audit.db").stdout.splitlines()[1]
+    assert row.endswith(f"neither the policy nor the catalog knows it; let pass {how}")
+
+
 SIZES: dict[int, str] = {
     0: "0",
     999: "999",

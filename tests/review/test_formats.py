@@ -54,6 +54,7 @@ def test_a_row_has_what_the_object_has() -> None:
     (row,) = rows(LINE)
     assert row == {
         "flows": "12",
+        "audited": "0",
         "name": "a.example",
         "target_count": "1",
         "targets": "a.example",
