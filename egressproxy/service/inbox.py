@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -66,6 +67,13 @@ class Inbox:
         self._rest = b""
         self._is_asked_to_stop = False
         self._is_filled = False
+        self._filled_at = 0.0
+
+    @property
+    def filled_for_s(self) -> float:
+        """Seconds since the last thing was read; 0 before."""
+        with self._change:
+            return time.monotonic() - self._filled_at if self._is_filled else 0.0
 
     @property
     def has_ended(self) -> bool:
@@ -88,7 +96,7 @@ class Inbox:
             self._read_notes()  # all were sent before the pipe ended
         finally:
             with self._change:
-                self._is_filled = True
+                self._is_filled, self._filled_at = True, time.monotonic()
                 self._change.notify_all()
 
     def wait(self, timeout_s: float) -> None:
@@ -113,6 +121,14 @@ class Inbox:
                 lines += chunk.splitlines(keepends=True)
             notes, self._notes = self._notes, []
         return Content(lines, notes) if lines or notes else None
+
+    def drop(self) -> int:
+        """Forget all lines; how many there were."""
+        with self._change:
+            lines = sum(chunk.count(b"\n") for chunk in self._chunks)
+            self._chunks.clear()
+            self._bytes = 0
+        return lines
 
     def _listen(self) -> bool:
         """Wait for the next thing and read it; false where that was the last."""

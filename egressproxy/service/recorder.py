@@ -47,8 +47,10 @@ OOM_SCORE: Final = 500
 """proc_pid_oom_score_adj(5): it can be started again, and no flow ends with it."""
 LINGER_S: Final = 0.4
 """Records come in company: one transaction for those of so long."""
+REST_S: Final = 5.0
+"""At the end, for what was read and is not yet stored; the rest of it is dropped and counted."""
 CLOSE_S: Final = 3.0
-"""How long a store that fails at the end is tried again."""
+"""After that, for a store that fails."""
 END_S: Final = 15
 """How long the end may take at all, where nobody is left to watch it."""
 MAX_REPORTS: Final = 50
@@ -96,22 +98,29 @@ class Recorder:
 
     def run(self) -> None:
         """Record until the inbox has ended."""
-        while not self._inbox.has_ended:
+        while not (self._inbox.has_ended or self._is_late):
             self._inbox.wait(self._keeper.next_turn - time.monotonic())
             self._inbox.linger(LINGER_S)
             self.turn()
+        if lost := self._inbox.drop():
+            self._counters.review(ReviewCount.DROPPED, lost)
+            journal().error("records for the review are lost, it was behind", records=lost)
         self._keeper.close(time.monotonic() + CLOSE_S)
         for consumer in self._consumers:
             consumer.close()
 
     def turn(self) -> None:
         """Record what has come."""
-        while (content := self._inbox.take()) is not None:
+        while not self._is_late and (content := self._inbox.take()) is not None:
             for note in content.notes:
                 self._keeper.note(note)
             self._record(content.lines)
             self._keeper.turn()
         self._keeper.turn()
+
+    @property
+    def _is_late(self) -> bool:
+        return self._inbox.filled_for_s > REST_S
 
     def _record(self, lines: Sequence[bytes]) -> None:
         records: list[FlowRecord] = []

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MODULE: Final = "egressproxy.service.recorder"
 START_PATIENCE_S: Final = 30.0
 """For a new process to load its modules, and a database to answer."""
-END_GRACE_S: Final = 5.0
+END_GRACE_S: Final = 10.0
 """How long an ending recorder may take to store what is left, until it is killed."""
 NOTES_S: Final = 3.0
 """Before that, to take what it was not yet told."""

@@ -16,6 +16,7 @@ from egressproxy.observe.tee import recorder_pipe
 from egressproxy.policy.verdict import Action, Reason
 from egressproxy.review import schema
 from egressproxy.review.store import open_store
+from egressproxy.service import recorder as module
 from egressproxy.service.inbox import Inbox
 from egressproxy.service.keeping import Keeper
 from egressproxy.service.recorder import EXIT_FAULT, Recorder, open_writer, opening, run
@@ -120,6 +121,17 @@ def test_consumers_hear_what_a_failing_store_does_not(inbox: Inbox) -> None:
     assert run(Recorder(inbox, keeper, counts, [listening]), inbox) == 0
     assert len(listening.heard) == 2
     assert counts[ReviewCount.DROPPED] == 2
+
+
+def test_one_that_is_far_behind_ends_in_time_and_counts_what_it_drops(
+    inbox: Inbox, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REST_S", -1.0)
+    counts = Counts()
+    keeper = Keeper(lambda: open_writer(spec(place)), counts)
+    inbox.fill()
+    Recorder(inbox, keeper, counts).run()
+    assert counts == {ReviewCount.DROPPED: 3}
 
 
 def test_a_fault_ends_the_process_and_is_told(
