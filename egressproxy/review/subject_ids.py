@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_REMEMBERED: Final = 100_000
 _MAPPED: Final = b"\0" * 10 + b"\xff\xff"
+_LONG_AGO: Final = 0  # the next record says where the name leads
 _CHUNK: Final = 500  # values of one IN list
 _DIGEST_OCTETS: Final = 16
 
@@ -128,7 +129,7 @@ class SubjectIds:
     ) -> dict[Key, int]:
         """Find or make the missing; what the budget refuses is given an overflow subject."""
         digests = {self._digest(key): key for key in missing}
-        new = self._find(connection, digests, missing)
+        new = self._find(connection, digests)
         rows, refused = [], []
         for digest in new:
             key = digests[digest]
@@ -164,7 +165,7 @@ class SubjectIds:
         wanted = {own[key]: joined[key] for key in joined if own[key] not in self._known}
         digests = {self._digest(key): key for key in wanted}
         rows = []
-        for digest in self._find(connection, digests, wanted):
+        for digest in self._find(connection, digests):
             record = wanted[digests[digest]]
             if takes(record):
                 rows.append(self._row(record, digest, is_overflow=True))
@@ -176,9 +177,7 @@ class SubjectIds:
                 numbers[key] = found.number
         return numbers
 
-    def _find(
-        self, connection: Connection, digests: dict[bytes, Key], records: dict[Key, FlowRecord]
-    ) -> list[bytes]:
+    def _find(self, connection: Connection, digests: dict[bytes, Key]) -> list[bytes]:
         """Stage those that the store has; the others are given back, in their order."""
         rest = dict.fromkeys(digests)
         wanted = list(digests)
@@ -186,9 +185,7 @@ class SubjectIds:
             found = connection.execute(_ask, {"digests": wanted[start : start + _CHUNK]})
             for number, digest in found:
                 del rest[digest]
-                key = digests[digest]
-                # The hour before: the first record that is met also says where the name leads.
-                self._staged[key] = _Known(number, schema.hour_of(records[key].time))
+                self._staged[digests[digest]] = _Known(number, _LONG_AGO)
         return list(rest)
 
     def _make(

@@ -203,6 +203,10 @@ def test_where_a_name_led_last_is_written_once_an_hour(store: Store) -> None:
         (row,) = rows(store, schema.subject)
         seen.append((row["dst_ip"], row["note"]))
     assert seen == [("20.0.0.1",) * 2, ("20.0.0.1",) * 2, ("20.0.0.3",) * 2]
+    again = writer_of(store)
+    for address in ("20.0.0.4", "20.0.0.5", "20.0.0.6"):
+        again.add([flow(time=START + 3700, dst_ip=address)])
+    assert [row["dst_ip"] for row in rows(store, schema.subject)] == ["20.0.0.5"]
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
