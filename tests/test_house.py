@@ -173,6 +173,7 @@ _TESTED_IN: Final = {
     "service/crew.py": "service/test_supervisor.py",
     "service/generation.py": "service/test_reloader.py",
     "service/orders.py": "service/test_supervisor.py",
+    "service/recorder_messages.py": "service/test_recording.py",
     "service/report.py": "service/test_reloader.py",
     "service/serving.py": "service/test_supervisor.py",
     "service/slot.py": "service/test_supervisor.py",
