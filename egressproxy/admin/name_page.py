@@ -106,6 +106,12 @@ class NameView:
                 return verdict.rule_id
         return ""
 
+    @property
+    def is_through(self) -> bool:
+        """Whether it goes through now, in every way that can be judged."""
+        explanations = self._explanations()
+        return bool(explanations) and all(each.verdict.is_allow for each in explanations)
+
     def _needed(self) -> tuple[str, ...]:
         return next((each.needed for each in self._explanations() if each.needed), ())
 

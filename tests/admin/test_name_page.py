@@ -62,7 +62,7 @@ def test_a_misspelt_name_is_warned_of(
 ) -> None:
     tab.goto(site.url("/review/name?name=mcr.mircosoft.com"))
     assert "near miss" in tab.locator("main .head").inner_text()
-    assert "make sure that this is the name" in tab.locator("main").inner_text()
+    assert "ake sure that this is the name you mean" in tab.locator("main").inner_text()
     assert tab.locator("pre.copy").count() == 0
     shoot(tab, "name-misspelt")
 
@@ -73,6 +73,7 @@ def test_what_the_policy_allows_by_now_is_said(site: Site, tab: Page) -> None:
     way = tab.locator(".way").first.inner_text()
     assert way.startswith("allowed")
     assert "the policy has changed since" in way
+    assert "it goes through" in tab.locator("main").inner_text()
     assert "rules/partner" in way
 
 
