@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -236,3 +237,11 @@ def test_of_a_store(store: Store) -> None:
 
 def test_of_an_empty_store(store: Store) -> None:
     assert observe_behaviour(store, None, None) == Behaviour()
+
+
+def test_the_page_has_the_thresholds() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "review.md").read_text()
+    assert f"one of {TUNNEL_NAMES} or more long names" in page
+    assert f"{MANY_ADDRESSES} or more addresses of one client" in page
+    assert f"{MANY_NAMES} or more names of one client" in page
+    assert MAX_WANTED_BY == 3, "at most two others"

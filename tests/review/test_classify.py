@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from hypothesis import given
@@ -13,12 +13,19 @@ from egressproxy.policy.compile import compile_policy
 from egressproxy.policy.rules import Mode, Policy
 from egressproxy.policy.verdict import Action, Reason
 from egressproxy.review import classify
-from egressproxy.review.behaviour import Behaviour
+from egressproxy.review.behaviour import Behaviour, observe_behaviour
+from egressproxy.review.bounds import Bounds
 from egressproxy.review.classify import Classifier
 from egressproxy.review.judging import NOT_SERVED
-from egressproxy.review.model import Class, Finding, Subject
+from egressproxy.review.model import Class, Filter, Finding, Subject
+from egressproxy.review.queries import subjects
+from egressproxy.review.writer import Writer
 from tests.policy.building import DENY, NOON, YESTERDAY, policy, rule
+from tests.review.records import traffic
 from tests.review.subjects import subject
+
+if TYPE_CHECKING:
+    from egressproxy.review.store import Store
 
 SOURCE: Final = "10.240.0.4"
 HELD: Final = policy(
@@ -349,3 +356,35 @@ def test_any_record_has_a_class_and_a_reason(one: Subject, deep: bool, held: Pol
     found = classifier(held, DID).finding(one, deep=deep)
     assert found.kind in Class
     assert found.why
+
+
+_CORE: Final = rule(
+    "aks/core#mcr", "mcr.microsoft.com", "*.data.mcr.microsoft.com", requirement="aks/core"
+)
+EXPECTED: Final = {
+    "t.exfil.example": {Class.SUSPICIOUS},
+    "203.0.113": {Class.SUSPICIOUS},
+    "198.51.100": {Class.UNKNOWN},
+    "visualstudio.com": {Class.MISSING_REQUIREMENT},
+    "monitoring.azure.com": {Class.MISSING_REQUIREMENT},
+    "mircosoft.com": {Class.NEAR_MISS},
+    "legacy.partner.example": {Class.NEAR_MISS},
+    "vendor.example": {Class.UNKNOWN},
+    "pypi.example": {Class.UNKNOWN},
+    "npm.example": {Class.UNKNOWN},
+    "audited.example": {Class.UNKNOWN},
+    "blob.storage.azure.net": {Class.HARMLESS},
+}
+"""What is asked for on the recorded day, by a part of it."""
+
+
+def test_a_recorded_day(store: Store) -> None:
+    Writer(store, gateway="hub", bounds=Bounds()).add(list(traffic(20_000)))
+    held = policy(_CORE, requirements=("aks/core",))
+    did = observe_behaviour(store, None, None)
+    found = classifier(held, did)
+    classes: dict[str, set[Class]] = {part: set() for part in EXPECTED}
+    for one in subjects(store, Filter(is_denied=True)):
+        part = next(part for part in EXPECTED if part in one.subject.target)
+        classes[part].add(found.finding(one.subject).kind)
+    assert classes == EXPECTED
