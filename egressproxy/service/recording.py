@@ -21,7 +21,7 @@ from egressproxy.planes.context import AllowRecords
 from egressproxy.service.channel import Channel, socket_pair
 from egressproxy.service.child import Child, exit_text
 from egressproxy.service.journal import journal
-from egressproxy.service.recorder_messages import Opened, RecorderSpec
+from egressproxy.service.recorder_messages import Opened, RecorderSpec, Refused
 from egressproxy.service.reload_history import past_reports
 
 if TYPE_CHECKING:
@@ -167,6 +167,10 @@ class Recording:
     def _answered(self, answer: Answer, _: list[int]) -> None:
         if not self._answer.done():
             self._answer.set_result(answer)
+        elif isinstance(answer, Refused) and answer.is_final:  # one that was started later
+            journal().error(
+                "the review store cannot be had any more", why=answer.message, hint=answer.hint
+            )
 
     def _hung_up(self) -> None:
         self._channel = None

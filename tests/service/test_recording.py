@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ from egressproxy.service.recorder_messages import RuleHitsNote
 from egressproxy.service.recording import Recording, allows_text, recorder_spec
 from egressproxy.service.reload_history import reload_note
 from egressproxy.service.report import Outcome, ReloadReport, Trigger
+from tests.review.postgresql import Server, programs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -269,6 +271,52 @@ async def test_a_service_that_does_not_start_does_not_wait_for_its_recorder(benc
     assert pid is not None
     assert is_gone(pid)
     assert open_descriptors() == before
+
+
+async def test_a_store_that_is_gone_for_good_is_told_and_flows_go_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench.recording() as recording, asyncio.TaskGroup() as group:
+        assert recording.pid is not None
+        for each in bench.place.parent.glob("review.db*"):
+            each.unlink()
+        bench.place.write_text("somebody's notes, and long enough")
+        os.kill(recording.pid, signal.SIGKILL)
+        keep = group.create_task(recording.keep())
+        await until(lambda: bench.said("the review store cannot be had any more"))
+        (told, *_) = bench.said("the review store cannot be had any more")
+        assert "is not a review store" in told["why"]
+        assert told["hint"]
+        keep.cancel()
+
+
+@pytest.mark.skipif(programs() is None, reason="needs PostgreSQL")
+@pytest.mark.timeout(120)
+async def test_a_database_that_goes_and_comes_back_has_every_record(bench: Bench) -> None:
+    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder:
+        # What was committed outlives this end of the server, as it does in production.
+        kept = ("listen_addresses=", "synchronous_commit=on", "shared_buffers=16MB")
+        server = await asyncio.to_thread(Server, Path(folder), kept)
+        try:
+            url = await asyncio.to_thread(server.url)
+            async with bench.recording(url) as recording:
+                tee = recording.tee()
+                tee.write(line(1))
+                await until(lambda: bench.count(ReviewCount.STORED) == 1)
+                await asyncio.to_thread(server.stop)
+                tee.write(line(2))
+                await until(lambda: bench.count(ReviewCount.ERRORS))
+                tee.write(line(3))
+                await asyncio.to_thread(server.restart)
+                await until(lambda: bench.count(ReviewCount.STORED) == 3, 60.0)
+                tee.close()
+            assert not bench.count(ReviewCount.DROPPED)
+            asked = "SELECT flow_id, gateway FROM record JOIN subject ON subject.id = subject_id"
+            with open_store(url, is_reader=True) as store, store.connect() as connection:
+                found = connection.exec_driver_sql(asked).all()
+            assert sorted(map(tuple, found)) == [(f"0-{number}", "gw-1") for number in (1, 2, 3)]
+        finally:
+            await asyncio.to_thread(server.stop)
 
 
 async def test_notes_wait_for_a_recorder_and_are_bounded(bench: Bench) -> None:
