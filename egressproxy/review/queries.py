@@ -87,16 +87,17 @@ def subjects(
     keys: Sequence[str] | None = None,
 ) -> list[SubjectCount]:
     """Subjects with their counts; with ``keys``, only those of these groups."""
+    meant = conditions(where)
+    if keys is not None:
+        meant.append(_key_of(by).in_(keys))
     with store.connect() as connection:
-        flows = _by_subject(times_of(connection, where), where)
+        flows = _by_subject(times_of(connection, where), meant)
         found = (
             select(subject, *_counts_of(flows))
             .join(flows, flows.c.subject_id == _of.id)
             .order_by(flows.c.count.desc(), _of.id)
             .limit(limit)
         )
-        if keys is not None:
-            found = found.where(_key_of(by).in_(keys))
         return [subject_count_of(row) for row in connection.execute(found)]
 
 
@@ -109,7 +110,7 @@ def top(
     0 is ``MAX_GROUPS``.
     """
     with store.connect() as connection:
-        flows = _by_subject(times_of(connection, where), where)
+        flows = _by_subject(times_of(connection, where), conditions(where))
         key = _key_of(by).label("key")
         count = _total(flows.c.count).label("count")
         last_at = func.max(flows.c.last_at).label("last_at")
@@ -137,7 +138,7 @@ def top(
 def totals(store: Store, where: Filter) -> Totals:
     """The sums of everything that is meant."""
     with store.connect() as connection:
-        flows = _by_subject(times_of(connection, where), where)
+        flows = _by_subject(times_of(connection, where), conditions(where))
         found = select(
             func.coalesce(_total(flows.c.count), 0).label("flows"),
             func.count().label("subjects"),
@@ -153,7 +154,7 @@ def totals(store: Store, where: Filter) -> Totals:
 def names(store: Store, where: Filter, *, limit: int = 1000) -> list[str]:
     """The names, without addresses."""
     with store.connect() as connection:
-        flows = _by_subject(times_of(connection, where), where)
+        flows = _by_subject(times_of(connection, where), conditions(where))
         found = (
             select(_of.name)
             .join(flows, flows.c.subject_id == _of.id)
@@ -208,22 +209,24 @@ def series(
     *,
     step_s: int,
     part: Callable[[Subject], str] | None = None,
+    counts: Sequence[SubjectCount] | None = None,
 ) -> list[Point]:
     """Flows over time, oldest first; steps without flows have no point.
 
     ``step_s`` is the seconds of a point: a part of an hour, whole hours or whole days. Where single
     records are not to be had, a part of an hour gives points of an hour. ``part`` is what of a
     point a subject is, such as its class; it is asked once a subject, and subjects with few flows
-    among very many are ``OTHER``. Without it parts are reasons, counted in the database.
+    among very many are ``OTHER``. Without it parts are reasons, counted in the database. ``counts``
+    are the answer of ``subjects`` to the same filter, where it was asked for already.
     """
     parts: dict[int, str] = {}
     if part is not None:
-        found = subjects(store, where, limit=MAX_PARTED)
+        found = subjects(store, where, limit=MAX_PARTED) if counts is None else counts
         parts = {each.subject.id: part(each.subject) for each in found}
     with store.connect() as connection:
         times = times_of(connection, where, finest=step_s)
         step_s = step_s if times[0].table is record else max(step_s, HOUR_S)
-        flows = flows_of(times, _among(where))
+        flows = flows_of(times, _among(conditions(where)))
         starts = flows.c.starts if store.dialect == "sqlite" else func.floor(flows.c.starts)
         whole = cast(starts, BigInteger)  # SQLite cuts, PostgreSQL would round
         at = (whole - whole % step_s).label("at")
@@ -263,9 +266,9 @@ def newest_id(store: Store) -> int:
 # How it is asked
 
 
-def _by_subject(times: Iterable[Times], where: Filter) -> Subquery:
+def _by_subject(times: Iterable[Times], meant: Sequence[ColumnElement[bool]]) -> Subquery:
     """One row for each subject that is meant: the sum of its flows."""
-    flows = flows_of(tuple(times), _among(where))
+    flows = flows_of(tuple(times), _among(meant))
     count = func.sum(flows.c.count)
     return (
         select(
@@ -280,8 +283,7 @@ def _by_subject(times: Iterable[Times], where: Filter) -> Subquery:
     )
 
 
-def _among(where: Filter) -> Subquery | None:
-    meant = conditions(where)
+def _among(meant: Sequence[ColumnElement[bool]]) -> Subquery | None:
     return select(_of.id).where(*meant).subquery("meant") if meant else None
 
 
