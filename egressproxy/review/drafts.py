@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 MAX_LITERALS: Final = 32
 """Client addresses that a ``from:`` lists."""
-MAX_GROUPS: Final = 8
+MAX_GROUPS: Final = 32
+"""Source groups that a ``from:`` names; beyond it counts for everyone."""
 ORIGIN: Final = Origin("suggested", 0)
 PREFIX: Final = "suggested/"
 """Begins the ids of rules that are only suggested."""

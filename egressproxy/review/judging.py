@@ -43,6 +43,7 @@ _LIMITS: Final = frozenset({Reason.LIMIT_SOURCE, Reason.LIMIT_GLOBAL})
 _TURNS_ON_MORE: Final = frozenset(
     {Reason.HOST_MISMATCH, Reason.DESTINATION_MISMATCH, Reason.FORBIDDEN_ADDRESS}
 )
+_OCTETS_4: Final = 4
 _PROTOCOLS: Final = {str(protocol): protocol for protocol in Protocol}
 _FORBIDDEN: Final = Verdict(Action.DENY, Reason.FORBIDDEN_ADDRESS)
 _NEW_NAME: Final = Verdict(Action.ALLOW, Reason.NEW_NAME, would_deny=True)
@@ -126,7 +127,9 @@ def flow_of(subject: Subject, protocol: Protocol) -> Flow | None:
             name = DnsName(subject.name)
         except InvalidNameError:
             return None
-    if pack_address(subject.src_ip) is None or not 0 <= subject.dst_port <= MAX_PORT:
+    if not _is_address(subject.src_ip) or not 0 <= subject.dst_port <= MAX_PORT:
+        return None
+    if subject.dst_ip is not None and not _is_address(subject.dst_ip):
         return None
     fault = subject.reason if subject.reason in NAMELESS else None
     return Flow(
@@ -138,6 +141,14 @@ def flow_of(subject: Subject, protocol: Protocol) -> Flow | None:
         name if fault else None,  # the record of a tunnel without SNI has the CONNECT name
         subject.ech,
         fault,
+    )
+
+
+def _is_address(text: str) -> bool:
+    """Whether a text is an address as records write it: without a zone, IPv4 as such."""
+    packed = pack_address(text)
+    return (
+        packed is not None and "%" not in text and (len(packed) == _OCTETS_4) is (":" not in text)
     )
 
 

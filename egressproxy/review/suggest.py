@@ -74,7 +74,7 @@ def _offer(draft: Draft, opened: Sequence[SubjectCount], policy: Policy) -> Sugg
         title=draft.title,
         why=draft.why,
         evidence=evidence,
-        risk=_risk(draft, evidence),
+        risk=_risk(draft, evidence, policy),
         section=draft.section,
         entry=draft.entry(),
         rules=draft.rules(policy),
@@ -82,7 +82,7 @@ def _offer(draft: Draft, opened: Sequence[SubjectCount], policy: Policy) -> Sugg
     )
 
 
-def _risk(draft: Draft, evidence: Evidence) -> str:
+def _risk(draft: Draft, evidence: Evidence, policy: Policy) -> str:
     said = [_what_opens(draft, evidence)]
     if shared := ", ".join(map(str, shared_wildcards(draft.rows))):
         said.append(f"any customer can have a name that is {shared}")
@@ -91,6 +91,8 @@ def _risk(draft: Draft, evidence: Evidence) -> str:
         for name, value in draft.options
         if name in _READ_OF_NAMES
     ]
+    if policy.sources and draft.clients.networks is None:
+        said.append("for every client: those seen are not all in source groups")
     if evidence.source_count == 1:
         said.append("one client alone wanted it")
     return "; ".join(said)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from egressproxy.cli import suggest
 from egressproxy.cli.main import EXIT_DENY
 from egressproxy.cli.replay import command
 from egressproxy.observe.record import to_json_line
@@ -114,3 +115,19 @@ def test_many_sources_are_counted(folder: Path) -> None:
     ]
     (folder / "flows.jsonl").write_bytes(b"".join(map(to_json_line, lines)))
     assert "10.240.0.0, 10.240.0.1 +3" in run().stdout
+
+
+def test_what_was_suggested_and_nothing_else_is_newly_allowed(folder: Path) -> None:
+    """The way a person goes: suggest, include, replay; who tried to get out stays in."""
+    asked = ["--policy", "policy.yaml", "--log", "flows.jsonl", "--write", "suggested.yaml"]
+    CliRunner().invoke(suggest.command, asked, catch_exceptions=False)
+    (folder / "candidate.yaml").write_text(POLICY + "include: [suggested.yaml]\n")
+    found = json.loads(run("--json", "--fail-if-newly-denied", "0").stdout)
+    assert {(each["target"], each["flows"]) for each in found["newly_allowed"]} == {
+        ("packages.aks.azure.com", 30),
+        ("lab-1.hcp.japaneast.azmk8s.io", 20),
+        ("api.example.com", 5),
+        ("db.example", 2),
+    }
+    assert found["newly_denied"] == []
+    assert found["unchanged_allowed_flows"] == 40

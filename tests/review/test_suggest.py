@@ -14,6 +14,8 @@ from egressproxy.policy.compile import compile_policy
 from egressproxy.policy.load import load_policy
 from egressproxy.policy.rules import Mode
 from egressproxy.policy.verdict import Action, Reason
+from egressproxy.review.behaviour import Behaviour
+from egressproxy.review.classify import Classifier
 from egressproxy.review.drafts import candidate
 from egressproxy.review.eligible import Limits
 from egressproxy.review.model import Class
@@ -89,6 +91,11 @@ def test_one_requirement() -> None:
 def test_what_many_clients_want_is_said_to_be_wanted_by_one_no_more() -> None:
     (found,) = told(*(counted(subject("a.example", src_ip=f"10.240.0.{n}")) for n in (4, 5)))
     assert found.risk == "this name alone"
+
+
+def test_clients_of_no_group_are_everyone_and_told() -> None:
+    (found,) = told(*(counted(subject("a.example", src_ip=f"10.9.0.{n}")) for n in (4, 5)))
+    assert found.risk.endswith("for every client: those seen are not all in source groups")
 
 
 def test_everybodys_wildcards_of_a_requirement_are_told() -> None:
@@ -366,3 +373,39 @@ def test_applying_all_opens_what_they_say_and_nothing_suspicious(
     kept = {each.subject.id for one in found if not one.is_offered for each in one.subjects}
     assert not kept & opened
     assert all(one.evidence.flows > 0 for one in found)
+
+
+ODD = ["a.example", "20.1.2.3", "2001:db8::1%e", "::ffff:20.1.2.3", "2001:db8::1"]
+TEXTS = st.one_of(st.none(), st.text(max_size=40), st.sampled_from(ODD))
+HOSTILE = st.builds(
+    lambda name, src, dst, protocol, port, plane, reason, note: subject(
+        name,
+        src_ip=src or "",
+        dst_ip=dst,
+        protocol=protocol,
+        dst_port=port,
+        plane=plane,
+        reason=reason,
+        note=note or "",
+    ),
+    TEXTS,
+    st.one_of(TEXTS, st.just("10.240.0.4")),
+    TEXTS,
+    st.one_of(st.sampled_from(["tls", "http", "tcp", "udp", "icmp"]), st.text(max_size=5)),
+    st.one_of(st.sampled_from([443, 80]), st.integers()),
+    st.sampled_from(Plane),
+    st.sampled_from(Reason),
+    TEXTS,
+)
+
+
+@given(st.lists(st.builds(counted, HOSTILE), max_size=8))
+def test_whatever_was_recorded_is_answered(day: list[SubjectCount]) -> None:
+    """Logs of others can hold anything."""
+    ruleset = compile_policy(HERE)
+    classifier = Classifier(HERE, ruleset, Behaviour(), now=NOON)
+    found = suggest(day, HERE, ruleset, classifier, NOON)
+    assert replay(day, None, ruleset, NOON).flows == len(day)
+    for each in found:
+        assert all(line.isprintable() for line in each.entry)
+        assert each.is_offered <= bool(each.rules)
