@@ -30,7 +30,9 @@ NO_SNI: Final = "SNI TLS extension was missing"
 
 _REFUSED: Final = 5  # RCODE, RFC 1035 section 4.1.1
 _APPLICATION: Final = {"tls": "HTTPS", "http": "HTTP"}
-_UNMATCHED: Final = frozenset({Reason.DEFAULT_DENY, Reason.EXPIRED_RULE, Reason.QUIC_REFUSED})
+_UNMATCHED: Final = frozenset(
+    {Reason.DEFAULT_DENY, Reason.NEW_NAME, Reason.EXPIRED_RULE, Reason.QUIC_REFUSED}
+)
 
 
 class Table(StrEnum):

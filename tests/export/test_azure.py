@@ -132,6 +132,10 @@ CASES: dict[str, tuple[FlowRecord, dict[str, Any]]] = {
         record(reason=Reason.EXPIRED_RULE, rule="rules/old"),
         {"Action": "Deny", "ActionReason": DEFAULT_ACTION},
     ),
+    "a new name under warn-on-new": (
+        record(action=Action.ALLOW, reason=Reason.NEW_NAME, would_deny=True),
+        {"Action": "Allow", "ActionReason": f"would deny: {DEFAULT_ACTION}", "Rule": ""},
+    ),
     "audit lets pass": (
         record(action=Action.ALLOW, would_deny=True),
         {"Action": "Allow", "ActionReason": f"would deny: {DEFAULT_ACTION}"},
