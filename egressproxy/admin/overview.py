@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,15 +19,19 @@ from egressproxy.review.model import Class, Filter, Group
 from egressproxy.review.report import group, target_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from egressproxy.admin.frame import Frame
     from egressproxy.admin.review_data import Review
-    from egressproxy.review.model import Point, ReviewLine, StoredRecord, Subject, SubjectCount
+    from egressproxy.review.model import Finding, Point, ReviewLine, StoredRecord, SubjectCount
 
 TOP: Final = 8
 RELOADS: Final = 4
 NEWEST: Final = 12
+CHEAP_S: Final = 0.5
+"""What costs less is made anew each time."""
+KEEP_TIMES: Final = 4
+MAX_KEEP_S: Final = 60.0
 MAX_SUBJECTS: Final = 20_000
 """Subjects that are looked at; rarer ones count in the totals and the plot alone."""
 
@@ -101,11 +106,27 @@ class OverviewView:
     is_empty: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A view, when it was made (POSIX seconds) and how long that took, seconds."""
+
+    view: OverviewView
+    made_at: float
+    cost_s: float
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether it is served again: the dearer the longer, so that pages cost a part of a CPU."""
+        if self.cost_s < CHEAP_S:
+            return False
+        return 0 <= now - self.made_at < min(KEEP_TIMES * self.cost_s, MAX_KEEP_S)
+
+
 class Overview:
     """The handler of the page."""
 
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
+        self._kept: dict[Span, Kept] = {}
 
     def routes(self) -> list[web.RouteDef]:
         """The page with its path."""
@@ -116,7 +137,7 @@ class Overview:
         frame = self._frame
         span = span_of(request.query)
         where = Filter(since=time.time() - span.seconds)
-        view = await frame.data.review(partial(overview_view, span=span), where)
+        view = await frame.data.review(partial(self._view, span=span), where)
         return await frame.page(
             request,
             "overview.html",
@@ -126,6 +147,15 @@ class Overview:
             headline=headline,
         )
 
+    def _view(self, review: Review, *, span: Span) -> OverviewView:
+        """The page's view, of a moment ago where it is dear; in the judging thread alone."""
+        kept = self._kept.get(span)
+        if kept is None or not kept.is_fresh(review.now):
+            began = time.monotonic()
+            view = overview_view(review, span=span)
+            kept = self._kept[span] = Kept(view, review.now, time.monotonic() - began)
+        return kept.view
+
 
 def span_of(query: Mapping[str, str]) -> Span:
     """The span that a URL asks for; of one that is none, the default."""
@@ -134,23 +164,28 @@ def span_of(query: Mapping[str, str]) -> Span:
 
 def overview_view(review: Review, *, span: Span) -> OverviewView:
     """Ask the store for all of the page; blocks, in the judging thread."""
-    store, since = review.store, review.now - span.seconds
-    where = Filter(since=since)
+    store, where = review.store, Filter(since=review.now - span.seconds)
+    finding_of = review.classifier.finding
     counts = queries.subjects(store, where, limit=MAX_SUBJECTS)
-    kind_of = _kinds(review)
-    by_source = sorted(group(counts, Group.SOURCE, review.classifier), key=lambda line: -line.count)
+    by_class: dict[Class, list[tuple[SubjectCount, Finding]]] = {}
+    for one in counts:
+        finding = finding_of(one.subject)
+        by_class.setdefault(finding.kind, []).append((one, finding))
     points = queries.series(
-        store, where, step_s=span.step_s, part=lambda subject: class_text(kind_of(subject))
+        store,
+        where,
+        step_s=span.step_s,
+        part=lambda subject: class_text(finding_of(subject).kind),
+        counts=counts,
     )
-    kinds = {kind_of(one.subject) for one in counts}
     newest = queries.records(store, where, limit=NEWEST)
     return OverviewView(
         span=span,
         totals=queries.totals(store, where),
         audited=sum(one.count for one in counts if one.subject.would_deny),
-        classes=tuple(_of_class(kind, counts, review) for kind in Class if kind in kinds),
-        sources=tuple(by_source[:TOP]),
-        newest=tuple((each, kind_of(each.subject)) for each in newest),
+        classes=tuple(_of_class(kind, by_class[kind]) for kind in Class if kind in by_class),
+        sources=_sources(counts, review),
+        newest=tuple((each, finding_of(each.subject).kind) for each in newest),
         newest_id=newest[0].id if newest else queries.newest_id(store),
         plots=tuple(_plot(points, review.now, span, width) for width in (WIDE, NARROW)),
         is_cut=len(counts) == MAX_SUBJECTS,
@@ -158,15 +193,24 @@ def overview_view(review: Review, *, span: Span) -> OverviewView:
     )
 
 
-def _of_class(kind: Class, counts: Sequence[SubjectCount], review: Review) -> OfClass:
+def _sources(counts: Sequence[SubjectCount], review: Review) -> tuple[ReviewLine, ...]:
+    """The clients with most flows."""
+    flows: Counter[str] = Counter()
+    for one in counts:
+        flows[one.subject.src_ip] += one.count
+    most = {source for source, _ in flows.most_common(TOP)}
+    found = (one for one in counts if one.subject.src_ip in most)
+    lines = group(found, Group.SOURCE, review.classifier)
+    return tuple(sorted(lines, key=lambda line: (-line.count, line.key)))
+
+
+def _of_class(kind: Class, found: Iterable[tuple[SubjectCount, Finding]]) -> OfClass:
     """One class; what is suspicious for the same reason is one line, however many names it has."""
     alike: dict[tuple[str, str], list[SubjectCount]] = {}
-    for one in counts:
-        finding = review.classifier.finding(one.subject)
-        if finding.kind is kind:
-            target = "" if kind is Class.SUSPICIOUS else target_of(one.subject)
-            alike.setdefault((target, finding.why), []).append(one)
-    lines = sorted((_line(why, found) for (_, why), found in alike.items()), key=_by_flows)
+    for one, finding in found:
+        target = "" if kind is Class.SUSPICIOUS else target_of(one.subject)
+        alike.setdefault((target, finding.why), []).append(one)
+    lines = sorted((_line(why, of_it) for (_, why), of_it in alike.items()), key=_by_flows)
     return OfClass(
         kind,
         flows=sum(line.flows for line in lines),
@@ -190,10 +234,6 @@ def _by_flows(line: Line) -> tuple[int, str]:
     return -line.flows, line.targets[0]
 
 
-def _kinds(review: Review) -> Callable[[Subject], Class]:
-    return lambda subject: review.classifier.finding(subject).kind
-
-
 def _plot(points: list[Point], now: float, span: Span, width: int) -> Plot:
     return plot(
         points,
@@ -201,5 +241,6 @@ def _plot(points: list[Point], now: float, span: Span, width: int) -> Plot:
         until=now,
         step_s=span.step_s,
         kinds=KINDS,
+        other=class_text(Class.UNKNOWN),
         width=width,
     )

@@ -84,6 +84,7 @@ def plot(
     until: float,
     step_s: int,
     kinds: Sequence[str],
+    other: str = "",
     width: int = WIDE,
 ) -> Plot:
     """Lay out a series.
@@ -93,7 +94,8 @@ def plot(
         since: the beginning of the axis.
         until: its end.
         step_s: width of a bucket, seconds; grown where there would be more than ``MAX_BARS``.
-        kinds: the parts from bottom to top; parts of other kinds count as the last one.
+        kinds: the parts from bottom to top.
+        other: the kind that parts count as whose own is none of these; the first one by default.
         width: of the whole drawing.
     """
     first = math.floor(since / step_s)
@@ -103,7 +105,7 @@ def plot(
         place = int(point.at // step_s) - first
         if 0 <= place < places:
             for kind, count in point.parts:
-                counts[place][kind if kind in kinds else kinds[-1]] += count
+                counts[place][kind if kind in kinds else other or kinds[0]] += count
     left, right, bottom = _LEFT, width - _RIGHT, HEIGHT - _BOTTOM
     top_level, levels = _levels(max(sum(each.values()) for each in counts))
     scale = (bottom - _TOP) / top_level

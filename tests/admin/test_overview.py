@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from egressproxy.admin.overview import DEFAULT_SPAN, SPANS, overview_view, span_of
+from egressproxy.admin.overview import DEFAULT_SPAN, SPANS, Kept, overview_view, span_of
 from egressproxy.admin.review_data import Review
 from egressproxy.review.behaviour import Behaviour
 from egressproxy.review.bounds import Bounds
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
+    from egressproxy.admin.overview import OverviewView
     from tests.admin.chromium import Site
 
 
@@ -157,6 +158,16 @@ def test_before_the_policy_is_loaded(tmp_path: Path, tab: Page) -> None:
 @pytest.mark.parametrize("text", ["", "2h", "24h; DROP", "1H", "9" * 100])
 def test_a_span_that_is_none(text: str) -> None:
     assert span_of({"since": text}) is DEFAULT_SPAN
+
+
+@pytest.mark.parametrize(
+    ("cost_s", "age_s", "is_fresh"),
+    [(0.1, 0.0, False), (2.0, 7.9, True), (2.0, 8.1, False), (90.0, 61.0, False), (2.0, -1, False)],
+    ids=["cheap", "dear", "old", "very dear", "the clock was set back"],
+)
+def test_a_dear_view_is_kept_for_a_while(cost_s: float, age_s: float, is_fresh: bool) -> None:
+    kept = Kept(cast("OverviewView", None), made_at=1000.0, cost_s=cost_s)
+    assert kept.is_fresh(1000.0 + age_s) is is_fresh
 
 
 def test_the_view_adds_up(tmp_path: Path) -> None:

@@ -39,9 +39,17 @@ def test_bars_stand_on_each_other_the_last_kind_on_top() -> None:
     assert (drawn.bars[1].since, drawn.bars[1].until) == (NOON + 3600, NOON + 7200)
 
 
-def test_a_kind_that_is_not_known_counts_as_the_last() -> None:
-    drawn = plot(points({0: {"other": 3}}, 60), since=NOON, until=NOON + 60, step_s=60, kinds=KINDS)
-    assert [part.kind for part in drawn.bars[0].parts] == ["suspicious"]
+@pytest.mark.parametrize(("other", "kind"), [("", "harmless"), ("unknown", "unknown")])
+def test_a_kind_that_is_none_of_these(other: str, kind: str) -> None:
+    drawn = plot(
+        points({0: {"rest": 3}}, 60),
+        since=NOON,
+        until=NOON + 60,
+        step_s=60,
+        kinds=KINDS,
+        other=other,
+    )
+    assert [part.kind for part in drawn.bars[0].parts] == [kind]
 
 
 @pytest.mark.parametrize(
