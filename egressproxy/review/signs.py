@@ -97,6 +97,7 @@ def _is_odd_tls(subject: Subject, application_ports: Container[object]) -> bool:
     port = subject.dst_port
     return (
         subject.protocol == Protocol.TLS
+        and port > 0  # a client of the explicit proxy that never said where to
         and port not in USUAL_TLS_PORTS
         and (Protocol.TLS, port) not in application_ports
     )

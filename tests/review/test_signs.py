@@ -101,6 +101,7 @@ NOT_FAINT: dict[str, dict[str, Any]] = {
     "Kubernetes": {"dst_port": 6443},
     "a port of the policy": {"dst_port": 4443},
     "HTTP on an odd port": {"protocol": "http", "dst_port": 4444},
+    "no port at all": {"name": None, "dst_ip": None, "dst_port": 0},
     "a packet on an odd port": {"name": None, "protocol": "tcp", "dst_port": 4444},
 }
 
