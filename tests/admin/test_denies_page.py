@@ -318,6 +318,21 @@ def test_a_phone_folds_the_filters(site: Site, chromium: Browser, complaints: li
     assert not complaints
 
 
+def test_the_filters_of_a_phone_unfold_by_keyboard(
+    site: Site, chromium: Browser, complaints: list[str]
+) -> None:
+    with new_tab(chromium, complaints, viewport=PHONE) as page:
+        page.goto(site.url("/review/denies"))
+        page.get_by_role("checkbox", name="Filters").focus()
+        page.keyboard.press("Space")
+        page.keyboard.press("Tab")
+        page.keyboard.type("pypi.example")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**?name=pypi.example")
+        assert keys(page) == ["pypi.example"]
+    assert not complaints
+
+
 def test_without_scripts(site: Site, chromium: Browser, complaints: list[str]) -> None:
     with new_tab(chromium, complaints, java_script_enabled=False) as page:
         page.goto(site.url("/review/denies"))
@@ -328,7 +343,7 @@ def test_without_scripts(site: Site, chromium: Browser, complaints: list[str]) -
 
 EMPTY = {
     "nothing was denied": ("/review/denies", "Nothing was denied in this time"),
-    "nothing fits": ("/review/denies?name=x.example", "Nothing fits these conditions"),
+    "nothing fits": ("/review/denies?name=x.example", "How x.example would be judged"),
     "no allow": ("/review/denies?action=allow", "--log-allows"),
 }
 
