@@ -36,7 +36,7 @@ def spans(page: Path) -> list[str]:
     return _SPAN.findall(_FENCE.sub("", page.read_text()))
 
 
-@pytest.mark.parametrize("page", (*PAGES, ALERTS), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, ALERTS], ids=lambda page: page.name)
 def test_commands_in_prose_exist(page: Path) -> None:
     known = {path: command for path, command, _ in reference.commands()}
     named = [span.split() for span in spans(page) if re.match(r"(?:sudo )?egressproxy [a-z]", span)]
@@ -51,13 +51,13 @@ def test_commands_in_prose_exist(page: Path) -> None:
         assert {word for word in rest if word.startswith("--")} <= options
 
 
-@pytest.mark.parametrize("page", (*PAGES, ALERTS), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, ALERTS], ids=lambda page: page.name)
 def test_requirements_that_are_named_exist(page: Path) -> None:
     known = {requirement.id for requirement in load_catalog().requirements}
     assert {span for span in spans(page) if re.fullmatch(r"aks/[a-z-]+", span)} <= known
 
 
-@pytest.mark.parametrize("page", (*PAGES, ALERTS), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, ALERTS], ids=lambda page: page.name)
 def test_limits_that_are_named_are_settings(page: Path) -> None:
     known = {limit.name for limit in fields(Settings)}
     limits = {s for s in spans(page) if re.fullmatch(r"(?:max|log|dns)_[a-z_]+|[a-z_]+_s", s)}
