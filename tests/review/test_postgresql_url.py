@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -93,3 +94,10 @@ def test_a_row_that_does_not_fit_leaves_nothing_of_its_batch(postgresql_server: 
         assert writer.add([flow()]).new_names == ("evil.example",)
         with store.connect() as connection:
             assert len(connection.execute(select(schema.record)).all()) == 1
+
+
+def test_without_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StoreError, match="no driver") as raised:
+        open_store("postgresql://user@db.internal/review")
+    assert "egressproxy[postgres]" in raised.value.hint

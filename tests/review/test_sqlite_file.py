@@ -11,6 +11,7 @@ from sqlalchemy import select
 from egressproxy.errors import StoreError
 from egressproxy.review import schema
 from egressproxy.review.pruning import stored_bytes
+from egressproxy.review.sqlite_file import give_back
 from egressproxy.review.store import open_store
 
 
@@ -100,6 +101,17 @@ def test_a_writer_that_waits_too_long_says_busy(
         assert raised.value.code == "busy"
         with other.connect() as connection:
             assert connection.execute(select(schema.meta)).all(), "questions do not wait"
+
+
+def test_pages_are_given_back_another_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("egressproxy.review.sqlite_file.WAIT_S", 0)
+    path = str(tmp_path / "review.db")
+    with open_store(path) as store, open_store(path) as other, other.begin():
+        with pytest.raises(StoreError) as raised, store.connect() as connection:
+            give_back(connection, 10)
+        assert raised.value.code == "busy"
+    with open_store(path) as store, store.connect() as connection:
+        assert give_back(connection, 10) == 0
 
 
 def test_a_reader_of_a_folder_it_may_not_write(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -148,3 +149,17 @@ def test_another_schema_is_refused_and_left_alone(
     assert raised.value.code == code
     assert raised.value.hint
     assert str(schema.VERSION) in raised.value.message or code != "newer"
+
+
+def test_too_many_questions_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store._engine.pool, "_timeout", 0.0)
+
+    def ask_many(stack: contextlib.ExitStack) -> None:
+        for _ in range(100):
+            stack.enter_context(store.connect())
+
+    with contextlib.ExitStack() as stack:
+        with pytest.raises(StoreError, match="too many questions") as raised:
+            ask_many(stack)
+        assert raised.value.code == "busy"
+    assert versions(store) == [str(schema.VERSION)]
