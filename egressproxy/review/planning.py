@@ -37,9 +37,10 @@ MAX_NAMES: Final = 300
 TUNNEL_NAMES: Final = 5
 """Names of one client, each asked for once and varying by shape, that look like a tunnel."""
 
-_MAX_ROUNDS: Final = 6
+_MAX_ROUNDS: Final = 8  # requirement, narrowed, wildcard, name, narrowed, given up: six
 _WEB: Final = {443: Protocol.TLS, 80: Protocol.HTTP}
 _TOO_MANY: Final = Because(f"beyond the {MAX_NAMES} commonest", is_barred=False)
+_TOO_FAR: Final = Because("it cannot be opened without what must stay denied")
 _NO_WAY: Final = Because("no rule of a kind that is suggested would open it", is_barred=False)
 
 
@@ -73,7 +74,8 @@ def _drop(plan: Plan, too_far: Collection[str]) -> None:
         if draft.title in too_far or not plan.opened.get(draft.name):
             plan.drafts.remove(draft)
             plan.opened.pop(draft.name, None)
-            plan.dropped += [(each, _NO_WAY) for each in draft.subjects]
+            because = _TOO_FAR if draft.title in too_far else _NO_WAY
+            plan.dropped += [(each, because) for each in draft.subjects]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +133,9 @@ class Planner:
         ranked = sorted(by_target, key=lambda target: (-flows[target], target))
         beyond = set(ranked[MAX_NAMES:])
         for target in ranked:
-            if target in skip:
-                text = "it cannot be opened without what must stay denied: the same from the same"
-                because = Because(text)
-            elif target in beyond:
-                because = _TOO_MANY
-            else:
-                continue
-            plan.dropped += [(each.count, because) for each in by_target.pop(target)]
+            if target in skip or target in beyond:
+                because = _TOO_FAR if target in skip else _TOO_MANY
+                plan.dropped += [(each.count, because) for each in by_target.pop(target)]
 
     def _wildcards(
         self, plan: Plan, by_target: dict[str, list[Wanted]], care: Counter[str]
