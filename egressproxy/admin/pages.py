@@ -7,8 +7,9 @@ GET    /healthz  200 while the supervisor answers at all
 GET    /readyz   200 when every worker serves the current policy, else 503
 GET    /metrics  Prometheus text or OpenMetrics, by Accept
 GET    /policy   the policy in force: digest, rules, files, outcome of the last reload
-POST   /reload   reloads and waits: 200 in force, 422 the policy is bad (every problem),
-                 503 a worker could not take it, or the service is starting or ending
+POST   /reload   reloads and waits: 200 in force, 422 the policy is bad (every problem)
+                 or would newly deny too much (not asked with ``?force=1``), 503 it could
+                 not be taken now, or the service is starting or ending
 ====== ========= ==========================================================================
 """
 

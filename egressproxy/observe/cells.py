@@ -30,9 +30,9 @@ class ReloadOutcome(StrEnum):
 
     OK = "ok"
     REFUSED = "refused"
-    """The policy has problems; the old one stays."""
+    """The policy has problems, or would newly deny too much; the old one stays."""
     FAILED = "failed"
-    """The policy is good and a worker could not take it."""
+    """The policy could not be taken: by a worker, or because nobody could tell what it denies."""
 
 
 class Latency(StrEnum):
