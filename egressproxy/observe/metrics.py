@@ -232,7 +232,7 @@ def _service(totals: Totals) -> Iterator[Metric]:
     )
     reloads = CounterMetricFamily(
         "egressproxy_reloads",
-        "Policy reloads: in force (ok), bad or newly denying too much (refused), not possible (failed).",
+        "Policy reloads: in force (ok), bad or denying too much (refused), not possible (failed).",
         labels=("outcome",),
     )
     for outcome, count in totals.reloads.items():
