@@ -15,6 +15,7 @@ from egressproxy.cli.listing import colour
 from egressproxy.cli.main import EXIT_DENY
 from egressproxy.cli.replay_page import as_json, rows
 from egressproxy.cli.store_option import Place, place_options
+from egressproxy.errors import EgressproxyError
 from egressproxy.policy.compile import compile_policy
 from egressproxy.policy.load import load_policy
 from egressproxy.review.ask import describe
@@ -23,6 +24,9 @@ from egressproxy.review.replay import replay
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+_BLIND: Final = "no allowed flow is recorded"
+_HINT: Final = "the gateway's option is --log-allows"
 
 EXAMPLES: Final = """\b
 egressproxy replay --policy candidate.yaml
@@ -82,7 +86,7 @@ def command(
 
     Both denies and allows are replayed, as far as they were recorded (--log-allows). Bytes that
     were refused stay refused. Ends with 0, with 1 as --fail-if-newly-denied says, and with 2 where
-    something cannot be read.
+    something cannot be read, or that was asked and no allow is recorded.
     """
     now = time.time()
     where = filter_of(texts, now, action="any")
@@ -103,12 +107,10 @@ def command(
             click.echo(row, color=colour())
     if len(counts) == MAX_SUBJECTS:
         click.echo(f"only the commonest {MAX_SUBJECTS:,} combinations were replayed", err=True)
-    if not any(not count.subject.is_denied for count in counts):
-        click.echo(
-            "no allowed flow is recorded: what would be newly denied cannot be seen"
-            " (the gateway's option is --log-allows)",
-            err=True,
-        )
+    if all(count.subject.is_denied for count in counts):
+        if most is not None:
+            raise EgressproxyError(f"{_BLIND}: --fail-if-newly-denied has no answer", hint=_HINT)
+        click.echo(f"{_BLIND}: what would be newly denied cannot be seen ({_HINT})", err=True)
     if most is not None and found.newly_denied_flows > most:
         click.echo(f"newly denied: {found.newly_denied_flows:,} flows, {most:,} allowed", err=True)
         sys.exit(EXIT_DENY)

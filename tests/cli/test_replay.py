@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from egressproxy.cli import suggest
 from egressproxy.cli.main import EXIT_DENY
 from egressproxy.cli.replay import command
+from egressproxy.errors import EgressproxyError
 from egressproxy.observe.record import to_json_line
 from egressproxy.policy.verdict import Reason
 from tests.cli.review_day import HOSTILE, POLICY, denied, write_day
@@ -99,7 +100,9 @@ def test_audit_is_told_apart(folder: Path) -> None:
 def test_denies_alone_cannot_show_what_would_be_denied(folder: Path) -> None:
     line = denied("api.example.com")._replace(time=time.time() - 9)
     (folder / "flows.jsonl").write_bytes(to_json_line(line))
-    assert "no allowed flow is recorded" in run().stderr
+    assert "no allowed flow is recorded: what would be newly denied" in run().stderr
+    with pytest.raises(EgressproxyError, match="--fail-if-newly-denied has no answer"):
+        run("--fail-if-newly-denied", "0")
 
 
 def test_a_name_of_a_client_moves_no_terminal(folder: Path) -> None:
