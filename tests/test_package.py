@@ -74,7 +74,7 @@ def test_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
         names = archive.namelist()
     tops = {name.partition("/")[0] for name in names}
     assert {top.partition("-")[0] for top in tops} == {"egressproxy"}
-    for data in ("*.py", "*.yaml", "py.typed"):
+    for data in ("*.py", "*.yaml", "py.typed", "templates/*", "static/*"):
         for path in (ROOT / "egressproxy").rglob(data):
             assert str(path.relative_to(ROOT)) in names
 
