@@ -88,22 +88,28 @@ def sqlite_engine(path: Path, *, is_reader: bool) -> Engine:
 def _reading(path: Path) -> sqlite3.Connection:
     """A connection that only reads, also where its user may not write to the folder.
 
-    There SQLite can share a log that exists, but not make one; while nobody writes there is none,
-    and the file can be taken as it is (https://sqlite.org/wal.html#read_only_databases).
+    There SQLite can share a log that exists, but not make one; while nobody writes there is none or
+    an empty one, and the file can be taken as it is (https://sqlite.org/wal.html#read_only_databases).
     """
     connection = _connected(path, "mode=ro")
     try:
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
         connection.close()
-        is_alone = not Path(f"{path}-wal").exists()
-        if error.sqlite_errorcode & 0xFF in _NO_LOG and is_alone:
+        if error.sqlite_errorcode & 0xFF in _NO_LOG and _is_log_empty(path):
             return _connected(path, "mode=ro&immutable=1")
         raise
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _is_log_empty(path: Path) -> bool:
+    try:
+        return Path(f"{path}-wal").stat().st_size == 0
+    except FileNotFoundError:
+        return True
 
 
 def _connected(path: Path, parameters: str) -> sqlite3.Connection:

@@ -114,13 +114,17 @@ def test_pages_are_given_back_another_time(tmp_path: Path, monkeypatch: pytest.M
         assert give_back(connection, 10) == 0
 
 
-def test_a_reader_of_a_folder_it_may_not_write(tmp_path: Path) -> None:
+@pytest.mark.parametrize("leaves_log", [False, True])
+def test_a_reader_of_a_folder_it_may_not_write(tmp_path: Path, *, leaves_log: bool) -> None:
     """The auditor's account: after the service ended there is no -shm file to share."""
     if os.geteuid() != 0:
         pytest.skip("needs root: becomes another user")
     path = tmp_path / "review.db"
     open_store(str(path)).close()
-    assert not Path(f"{path}-wal").exists()
+    log = Path(f"{path}-wal")
+    assert not log.exists()
+    if leaves_log:  # as a reader does that was the last to go
+        log.touch(0o644)
     path.chmod(0o644)
     for folder in (tmp_path, *tmp_path.parents):
         if not folder.stat().st_mode & 0o005:  # pytest makes them for its user alone
