@@ -62,11 +62,12 @@ def command(
     is_folded: bool,
     exit_code: bool,
 ) -> None:
-    """What was denied, or let pass by audit alone: a line each, the most urgent first.
+    """What was denied, to whom, how often, and what each of it is.
 
-    Classes: suspicious, missing requirement (the catalog has it, the policy has not), near miss (a
-    rule differs in one thing), unknown, optional, harmless. Beyond two hours, times are whole
-    hours, UTC. Ends with 0, and with 2 where something cannot be read.
+    A line for each name, the most urgent first; what audit let pass is here too. Classes:
+    suspicious, missing requirement (the catalog has it, the policy has not), near miss (a rule
+    differs in one thing), unknown, optional, harmless. Beyond two hours, times are whole hours,
+    UTC. Ends with 0, and with 2 where something cannot be read.
     """
     now = time.time()
     where = filter_of(texts, now)

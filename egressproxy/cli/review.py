@@ -41,7 +41,7 @@ _LATE_S: Final = 3600
 
 @click.group()
 def command() -> None:
-    """The store behind denies, flows, suggest and the review in the browser."""
+    """The store of the review: read logs into it, see what it holds."""
 
 
 @command.command("import", epilog=IMPORT_EXAMPLES)
