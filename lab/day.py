@@ -65,10 +65,13 @@ NOISE: Final = _visits(
 ) + _visits("umsa1.blob.core.windows.net")
 """Documented as harmless, or optional, when blocked."""
 
-WORKLOAD: Final = _visits("www.fabrikam.example", times=4) + tuple(
-    Visit(f"build-{_digest(number)[:12]}.artifacts.fabrikam.example") for number in range(8)
+BUILDS: Final = _visits(
+    *(f"build-{_digest(n)[:12]}.artifacts.fabrikam.example" for n in range(8)), times=2
 )
-"""A service the policy never heard of, and one with a random left-most label."""
+"""A service whose left-most label is a hash, each asked for more than once."""
+
+WORKLOAD: Final = (*_visits("www.fabrikam.example", times=4), *BUILDS)
+"""Services that the policy never heard of."""
 
 TYPO: Final = _visits("api.contoso.example", times=3)
 """The policy has ``api.contso.example``: a rule that nobody uses, and a near miss."""
