@@ -76,9 +76,7 @@ def import_file(writer: Writer, path: str, *, now: float) -> Imported:
         with _opened(path) as file:
             return _Import(writer, file, now).run()
     except OSError as error:
-        raise StoreError(
-            f"{path} cannot be read: {error.strerror or error}", hint="", code="missing"
-        ) from error
+        raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 class Readable(Protocol):

@@ -66,7 +66,7 @@ def sqlite_engine(path: Path, *, is_reader: bool) -> Engine:
         connection = _reading(path) if is_reader else _connected(path, "mode=rw")
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute("PRAGMA temp_store=MEMORY")
-        connection.execute("PRAGMA cache_size=-32768")  # KiB
+        connection.execute("PRAGMA cache_size=-8192")  # KiB, a connection
         if is_reader:
             connection.execute("PRAGMA query_only=ON")
         else:
