@@ -71,6 +71,7 @@ def print_listing(records: Records, listing: Listing, classifier: Findings | Non
         case "csv":
             for row in lines_as_csv(found.lines, listing.by):
                 click.echo(row, nl=False)
+            _print_remarks(found, records)
         case _:
             _print_text(found, records, listing, width)
     return found
@@ -93,13 +94,12 @@ def _print_text(found: Report, records: Records, listing: Listing, width: int | 
         for line in _nothing(records, listing):
             click.echo(line, err=True)
         return
-    is_denied = listing.where.is_denied is not False
     has_classes = bool(found.classes) and listing.by in (Group.NAME, Group.SOURCE)
     layout = Layout(
         width=width,
         by=listing.by,
         now=listing.now,
-        is_denied=is_denied,
+        is_denied=bool(listing.where.is_denied),
         has_classes=has_classes and listing.order == "class",
     )
     click.echo(f"{_title(listing)}: {summary(found)}", err=True, color=colour())
@@ -108,17 +108,23 @@ def _print_text(found: Report, records: Records, listing: Listing, width: int | 
     click.echo(err=True)
     for row in rows(found, layout):
         click.echo(row, color=colour())
+    _print_remarks(found, records)
+
+
+def _title(listing: Listing) -> str:
+    what = "denied" if listing.where.is_denied else "allowed"
+    return f"{what}, {describe(listing.where, listing.now)} (UTC)"
+
+
+def _print_remarks(found: Report, records: Records) -> None:
     for line in _remarks(found, records):
         click.echo(f"\n{line}", err=True)
 
 
-def _title(listing: Listing) -> str:
-    what = {True: "denied", False: "allowed", None: "denied and allowed"}
-    return f"{what[listing.where.is_denied]}, {describe(listing.where, listing.now)} (UTC)"
-
-
 def _remarks(found: Report, records: Records) -> Iterator[str]:
-    if found.more:
+    if found.more and len(found.lines) >= queries.MAX_GROUPS:
+        yield f"{number(found.more, 'more line')}: narrow it with --since, --from or --name"
+    elif found.more:
         yield f"{number(found.more, 'more line')}: --limit 0 shows all"
     if found.is_cut:
         yield (

@@ -19,6 +19,7 @@ from egressproxy.cli.store_option import STORE_VARIABLE
 from egressproxy.errors import PolicyError
 from egressproxy.observe.record import FlowRecord, Plane, to_json_line
 from egressproxy.policy.verdict import Action, Reason
+from egressproxy.review import queries
 from egressproxy.review.bounds import Bounds
 from egressproxy.review.model import Class, Finding
 from egressproxy.review.store import open_store
@@ -252,6 +253,16 @@ def test_as_csv() -> None:
         "harmless",
     }
     assert all(row["name"].isprintable() for row in rows)
+
+
+@pytest.mark.usefixtures("judged")
+def test_what_is_left_out_of_data_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = run("--csv", "--limit", "2").stderr
+    assert told == "\n17 more lines: --limit 0 shows all\n"
+    monkeypatch.setattr(queries, "MAX_GROUPS", 3)
+    for arguments in (("--csv",), ("--limit", "0")):
+        told = run("--sort", "count", "--no-fold", *arguments).stderr
+        assert told.endswith("\n16 more lines: narrow it with --since, --from or --name\n")
 
 
 REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
