@@ -15,6 +15,7 @@ from egressproxy.service.journal import journal
 if TYPE_CHECKING:
     from egressproxy.review.gate import NewlyDenied
     from egressproxy.service.generation import Generation
+    from egressproxy.service.options import RunOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +59,11 @@ class ReloadGate:
             return newly_denied(
                 store, new.ruleset, now=time.time(), old=old.ruleset, gateways=(self.gateway,)
             )
+
+
+def reload_gate(options: RunOptions) -> ReloadGate | None:
+    """The gate of a service, where its operator wants one."""
+    most = options.review_max_newly_denied
+    if options.review_store is None or most is None:
+        return None
+    return ReloadGate(options.review_store, options.gateway, most)

@@ -1,11 +1,20 @@
-"""``RuleHits``: how much the kernel's counters of network rules grew since they were looked at."""
+"""How much the kernel's counters of network rules grew since they were looked at, for the review.
+
+Forwarded allows make no records; these counters stand for them.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from egressproxy.service.recorder_messages import RuleHitsNote
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+INTERVAL_S: Final = 60.0
 
 
 class RuleHits:
@@ -28,3 +37,26 @@ class RuleHits:
             if more := now - then if now >= then else now:
                 grown[rule] = more
         return grown
+
+
+async def note_rule_hits(
+    packets: Callable[[], Mapping[str, int]], note: Callable[[RuleHitsNote], None]
+) -> None:
+    """Note what came once a minute, and once more when cancelled.
+
+    Args:
+        packets: what the counters of all rules show now.
+        note: takes what they grew by, unless none did.
+    """
+    hits = RuleHits()
+
+    def tell() -> None:
+        if grown := hits.grown(packets()):
+            note(RuleHitsNote(grown, time.time()))
+
+    try:
+        while True:
+            tell()
+            await asyncio.sleep(INTERVAL_S)
+    finally:
+        tell()

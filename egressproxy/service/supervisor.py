@@ -32,14 +32,13 @@ from egressproxy.service.notify import notify
 from egressproxy.service.open_flows import OpenFlow, OpenFlows
 from egressproxy.service.options import WorkerSpec
 from egressproxy.service.process import END_GRACE_S
-from egressproxy.service.recorder_messages import RuleHitsNote
 from egressproxy.service.recording import END_GRACE_S as RECORDER_END_S
 from egressproxy.service.recording import Recording, recorder_spec
 from egressproxy.service.reload import Reloader
-from egressproxy.service.reload_gate import ReloadGate
+from egressproxy.service.reload_gate import reload_gate
 from egressproxy.service.reload_history import MAX_REPORTS, reload_note
 from egressproxy.service.report import Outcome, ReloadReport, Trigger, announce
-from egressproxy.service.rule_hits import RuleHits
+from egressproxy.service.rule_hits import note_rule_hits
 from egressproxy.service.tag_age import warn_daily, warn_if_stale
 from egressproxy.service.watch import watch
 from egressproxy.service.watchdog import feed_watchdog, watchdog_s
@@ -56,7 +55,6 @@ if TYPE_CHECKING:
     from egressproxy.service.options import Listener, RunOptions
 
 COUNTDOWN_S: Final = 2.0
-RULE_HITS_S: Final = 60.0
 _COUNTED: Final = {
     Outcome.APPLIED: ReloadOutcome.OK,
     Outcome.UNCHANGED: ReloadOutcome.OK,
@@ -130,6 +128,7 @@ class Supervisor:
             PolicyError: the first policy is bad; every problem of it.
             ServiceError: a listener cannot be had, or the workers do not start.
             KernelError: the kernel's firewall cannot be put up.
+            StoreError: the review store cannot be had, and trying again would not help.
         """
         journal().info(
             "starting", version=version("egressproxy"), flow_path=flow_path(), pid=os.getpid()
@@ -197,7 +196,7 @@ class Supervisor:
             allow_outside=self.options.allow_outside,
             on_report=self._note,
             firewall=self.firewall,
-            gate=_gate(self.options),
+            gate=reload_gate(self.options),
             known=self._new_names.known,
         )
         async with asyncio.TaskGroup() as group:
@@ -222,7 +221,9 @@ class Supervisor:
             ]
             if self.firewall is not None:
                 duties.append(group.create_task(self.firewall.keep(), name="firewall"))
-                duties.append(group.create_task(self._note_rule_hits(self.firewall)))
+                if self._recording is not None:
+                    noting = note_rule_hits(self.firewall.rule_packets, self._recording.note)
+                    duties.append(group.create_task(noting, name="rule hits"))
             await asyncio.wait({ended, stop}, return_when=asyncio.FIRST_COMPLETED)
             for duty in duties:
                 duty.cancel()
@@ -266,22 +267,6 @@ class Supervisor:
             )
         )
         return crew
-
-    async def _note_rule_hits(self, firewall: Firewall) -> None:
-        """Forwarded allows make no records: for the review their rules' counters stand for them."""
-        hits = RuleHits()
-
-        def note() -> None:
-            packets = hits.grown(firewall.rule_packets())
-            if packets and self._recording is not None:
-                self._recording.note(RuleHitsNote(packets, time.time()))
-
-        try:
-            while True:
-                note()
-                await asyncio.sleep(RULE_HITS_S)
-        finally:
-            note()
 
     async def _announce_readiness(self, crew: Crew) -> None:
         await crew.ready.wait()
@@ -385,13 +370,6 @@ class Supervisor:
             self.crew.reopen_asked.set()
         if self.firewall is not None:
             self.firewall.reopen_log()
-
-
-def _gate(options: RunOptions) -> ReloadGate | None:
-    most = options.review_max_newly_denied
-    if options.review_store is None or most is None:
-        return None
-    return ReloadGate(options.review_store, options.gateway, most)
 
 
 def _with_ports(options: FirewallOptions, opened: OpenListeners) -> FirewallOptions:

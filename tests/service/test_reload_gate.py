@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
@@ -19,7 +19,8 @@ from egressproxy.review.store import open_store
 from egressproxy.review.writer import Writer
 from egressproxy.service.generation import load_generation
 from egressproxy.service.journal import configure_journal
-from egressproxy.service.reload_gate import ReloadGate
+from egressproxy.service.options import RunOptions
+from egressproxy.service.reload_gate import ReloadGate, reload_gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,3 +114,13 @@ async def test_without_a_store_there_is_no_answer(
 ) -> None:
     with pytest.raises(StoreError, match="no review store"):
         await ReloadGate(str(tmp_path / "none.db"), "hub", 0).objection(old, new)
+
+
+async def test_a_gate_where_one_is_wanted(tmp_path: Path) -> None:
+    def options(**given: Any) -> RunOptions:
+        return RunOptions(policy=tmp_path, listeners=(), workers=1, gateway="hub", **given)
+
+    assert reload_gate(options(review_store="r.db")) is None
+    assert reload_gate(options(review_max_newly_denied=0)) is None
+    wanted = options(review_store="r.db", review_max_newly_denied=0)
+    assert reload_gate(wanted) == ReloadGate("r.db", "hub", 0)

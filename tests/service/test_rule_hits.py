@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egressproxy.service.rule_hits import RuleHits
+from egressproxy.service import rule_hits as module
+from egressproxy.service.rule_hits import RuleHits, note_rule_hits
+
+if TYPE_CHECKING:
+    from egressproxy.service.recorder_messages import RuleHitsNote
 
 
 def test_only_what_came_since() -> None:
@@ -24,3 +32,25 @@ def test_the_sum_is_what_the_counter_shows(steps: list[int]) -> None:
         total += step
         noted += hits.grown({"r": total}).get("r", 0)
     assert noted == total
+
+
+@pytest.mark.anyio
+async def test_now_and_then_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "INTERVAL_S", 0.001)
+    shown = {"r": 5}
+    notes: list[RuleHitsNote] = []
+    arrived = asyncio.Event()
+
+    def note(each: RuleHitsNote) -> None:
+        notes.append(each)
+        arrived.set()
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(note_rule_hits(lambda: shown, note))
+        await asyncio.sleep(0)
+        shown["r"] = 7
+        async with asyncio.timeout(10):
+            await arrived.wait()
+        shown["r"] = 8
+        task.cancel()
+    assert [dict(each.packets) for each in notes] == [{"r": 2}, {"r": 1}]
