@@ -94,5 +94,7 @@ def _is_flow(record: FlowRecord) -> bool:
 
 def _key(r: FlowRecord) -> _Key:
     place = None if r.name else r.dst_ip
-    subject = (r.action, r.reason, r.rule, r.plane, r.protocol, r.src_ip, r.name, r.dst_port)
-    return (*subject, place, r.hello_split)
+    return (
+        r.action, r.reason, r.rule, r.plane, r.protocol, r.src_ip, r.name, r.dst_port, place,
+        r.hello_split,
+    )  # fmt: skip

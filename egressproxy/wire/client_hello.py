@@ -76,7 +76,7 @@ class ClientHello(NamedTuple):
     versions: tuple[str, ...]
     has_ech: bool
     size: int
-    records: int
+    records: int = 1
 
     @property
     def fits_one_segment(self) -> bool:
@@ -112,7 +112,7 @@ def parse_client_hello(
             and fragment <= _MAX_FRAGMENT
             and end <= limit
         ):
-            return _parse_body(bytes(data[_BODY:end]), end, 1) if len(data) >= end else None
+            return _parse_body(bytes(data[_BODY:end]), end) if len(data) >= end else None
     return HelloReader(limit).feed(data)
 
 
@@ -183,10 +183,10 @@ class HelloReader:
         if len(self._body) > self._length or self._next < self._fragment_end:
             raise _malformed("bytes after the hello in its record")
         body = bytes(self._body[_HANDSHAKE_HEADER:])
-        return _parse_body(body, self._fragment_end, self._records)
+        return _parse_body(body, self._fragment_end)._replace(records=self._records)
 
 
-def _parse_body(body: bytes, size: int, records: int) -> ClientHello:
+def _parse_body(body: bytes, size: int) -> ClientHello:
     # body ends where the hello ends, so that a length that runs past it is an exception.
     try:
         starts = _extensions(body)
@@ -200,8 +200,7 @@ def _parse_body(body: bytes, size: int, records: int) -> ClientHello:
         name, fault, protocols, offered = read(server_name, alpn, versions)
     except (IndexError, struct.error) as error:
         raise _malformed("a length runs past the end of the hello") from error
-    has_ech = not _ECH.isdisjoint(starts)
-    return ClientHello(name, fault, protocols, offered, has_ech, size, records)
+    return ClientHello(name, fault, protocols, offered, not _ECH.isdisjoint(starts), size)
 
 
 def _extensions(body: bytes) -> Mapping[int, int]:

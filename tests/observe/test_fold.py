@@ -56,6 +56,7 @@ DIFFERENT = {
     "name": {"name": "other.example"},
     "port": {"dst_port": 8443},
     "action": {"action": Action.ERROR},
+    "split hello": {"hello_split": True},
 }
 ALIKE = {
     "time": {"time": 1.0},
