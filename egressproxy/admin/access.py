@@ -8,7 +8,7 @@
 - A program that changes something sends the header ``X-Egressproxy`` (or a token), which a browser
   sends to another origin only after a preflight that is never granted; a form of ours carries the
   token of its cookie (CSRF).
-- Browser pages are held to a rate, as are wrong tokens.
+- Browser pages are held to a rate, as are wrong tokens; strangers use up no rate but their own.
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ class Access:
         self.sessions = Sessions()
         self.logins = Rates(LOGIN_OF_ONE, LOGIN_OF_ALL)
         self._pages = Rates(PAGES_OF_ONE, PAGES_OF_ALL)
+        self._strangers = Rates(PAGES_OF_ONE, PAGES_OF_ALL)
 
     def admit(self, request: web.Request) -> None:
         """Let a request pass; ``request[VISITOR]`` then says who asks.
@@ -112,7 +113,7 @@ class Access:
         self._check_host(request)
         visitor = request[VISITOR] = self._visitor(request)
         if is_browser_path(request.path):
-            self._check_pace(request)
+            self._check_pace(request, visitor)
         if _is_open(request.path):
             if request.method not in SAFE_METHODS and not is_browser_path(request.path):
                 _check_change(request, visitor)
@@ -184,13 +185,15 @@ class Access:
             right = Right.CHANGE
         return Visitor(right, cookie, is_new=not id_, has_session=session is not None)
 
-    def _check_pace(self, request: web.Request) -> None:
-        address = address_of(request)
+    def _check_pace(self, request: web.Request, visitor: Visitor) -> None:
+        """Strangers have a pace of their own: they slow down nobody who is logged in."""
         if request.path.startswith(STATIC):
             return
-        if wait_s := self._pages.wait_s(address):
+        address = address_of(request)
+        rates = self._pages if visitor.right else self._strangers
+        if wait_s := rates.wait_s(address):
             raise too_often("pages", wait_s)
-        self._pages.spend(address)
+        rates.spend(address)
 
     def _ask_for_token(self, request: web.Request) -> None:
         if wants_page(request) and request.method in SAFE_METHODS and not bearer(request):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from egressproxy.admin.access import FORM_FIELD, NOBODY, VISITOR, Access, Visitor
+from egressproxy.admin.access import FORM_FIELD, NOBODY, VISITOR, Access, Visitor, bearer
 from egressproxy.admin.render import render
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Frame:
         around = self._around(request)
         text = await asyncio.to_thread(render, template, {"frame": around, **context})
         response = web.Response(text=text, content_type="text/html", status=status)
-        if around.visitor.is_new and around.visitor.cookie:
+        if around.visitor.is_new and around.visitor.cookie and not bearer(request):
             self.access.keep_cookie(request, response, around.visitor.cookie)
         return response
 

@@ -163,6 +163,33 @@ async def test_pages_have_a_pace(tmp_path: Path) -> None:
         assert (await ask(session, "/metrics"))[0] == 200, "programs are not held up by people"
 
 
+async def test_strangers_slow_down_nobody_who_has_a_token(tmp_path: Path) -> None:
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    async with client(tmp_path, TOKEN) as session:
+        burst = int(PAGES_OF_ONE.burst)
+        seen = [(await ask(session, "/login"))[0] for _ in range(burst + 30)]
+        assert (seen[0], seen[-1]) == (200, 429)
+        assert (await ask(session, "/review", headers=bearer))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    ["=", ";;;", 'a="\\', "egressproxy-x=\u00ff", "x" * 4000, "a=b; " * 500],
+    ids=["empty", "separators", "quote", "latin", "long", "many"],
+)
+async def test_cookies_that_are_none(tmp_path: Path, cookie: str) -> None:
+    async with client(tmp_path, TOKEN) as session:
+        status, _, _ = await ask(session, "/login", headers={"Cookie": cookie})
+    assert status == 200
+
+
+async def test_programs_get_no_cookie(tmp_path: Path) -> None:
+    async with client(tmp_path, TOKEN) as session:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        _, _, response = await ask(session, "/review/reloads", headers=headers)
+    assert "Set-Cookie" not in response.headers
+
+
 async def test_a_form_that_is_too_large(tmp_path: Path) -> None:
     async with client(tmp_path, TOKEN) as session:
         status, _, _ = await ask(session, "/login", "POST", data={"token": "x" * 10_000})
