@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from egressproxy.policy.ruleset import Ruleset
     from egressproxy.resolve.address_book import AddressBook
     from egressproxy.service.crew import Crew
+    from egressproxy.service.process import WorkerProcess
     from egressproxy.service.slot import Slot
 
 MOST: Final = 250
@@ -143,16 +144,21 @@ async def _ask(slot: Slot) -> list[OpenFlow]:
     process = slot.process
     if process is None:
         return []
+    try:
+        found = await _survey(process)
+    except (ServiceError, OSError) as error:
+        journal().warning("open flows are not told", worker=slot.index, why=str(error))
+        return []
+    return [_of_worker(slot.index, facts) for facts in found]
+
+
+async def _survey(process: WorkerProcess) -> list[FlowFacts]:
     paper = os.memfd_create("egressproxy-flows", os.MFD_CLOEXEC)
     try:
         await process.ask(partial(Survey, most=MOST), timeout_s=PATIENCE_S, descriptors=(paper,))
-        found = _read(paper)
-    except ServiceError as error:
-        journal().warning("open flows are not told", worker=slot.index, why=str(error))
-        return []
+        return _read(paper)
     finally:
         os.close(paper)
-    return [_of_worker(slot.index, facts) for facts in found]
 
 
 def _read(paper: int) -> list[FlowFacts]:

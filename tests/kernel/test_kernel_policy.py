@@ -85,6 +85,13 @@ def test_audit_ends_with_its_day(until: Any, is_audit: bool) -> None:
     assert kernel_policy(policy(mode=Mode.AUDIT, audit_until=until), NOON).is_audit == is_audit
 
 
+def test_warn_on_new_is_about_names_and_the_kernel_enforces() -> None:
+    deny = rule("d", "20.1.0.0/16", ports="tcp:22", action=DENY)
+    found = kernel_policy(policy(deny, mode=Mode.WARN_ON_NEW, warn_until=TOMORROW), NOON)
+    assert not found.is_audit
+    assert [each.would_deny for each in found.rules] == [False]
+
+
 @pytest.mark.parametrize(
     ("ports", "spans"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -117,6 +118,19 @@ async def test_a_worker_that_hangs_is_left_out_and_not_killed_for_it(
         os.kill(process.pid, signal.SIGCONT)
         assert crew.slots[0].process is process
         assert not process.exited.done()
+
+
+async def test_without_a_descriptor_to_spare_there_is_no_answer_and_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with crew_of(1, tmp_path) as (crew, _):
+        with monkeypatch.context() as patched:
+            patched.setattr("os.memfd_create", no_more)
+            assert await OpenFlows(crew).now() == []
+        assert crew.is_ready
 
 
 def flow(number: int, **more: Any) -> OpenFlow:
