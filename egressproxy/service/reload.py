@@ -201,7 +201,7 @@ class Reloader:
         again = await asyncio.to_thread(renew_known, current, self._number, names)
         try:
             await self._crew.install(again)
-        except BaseException:
+        except ServiceError:  # then it is not in force; whatever else ends this, it may be
             again.close()
             raise
 
