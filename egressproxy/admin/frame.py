@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from egressproxy.admin.access import FORM_FIELD, NOBODY, VISITOR, Access, Visitor, bearer
+from egressproxy.admin.access import FORM_FIELD, NOBODY, VISITOR, Access, Visitor
 from egressproxy.admin.render import render
+from egressproxy.admin.request import bearer
 
 if TYPE_CHECKING:
     from egressproxy.admin.review_data import ReviewData

@@ -9,11 +9,9 @@ from aiohttp import web
 from egressproxy.admin.access import (
     SAFE_METHODS,
     SECURITY_HEADERS,
-    RefusedError,
     answer,
-    is_browser_path,
-    wants_page,
 )
+from egressproxy.admin.request import RefusedError, is_browser_path, wants_page
 from egressproxy.admin.review_data import TroubleError
 from egressproxy.service.journal import journal
 

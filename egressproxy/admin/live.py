@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from egressproxy.admin.access import SECURITY_HEADERS, RefusedError
+from egressproxy.admin.access import SECURITY_HEADERS
 from egressproxy.admin.render import link, moment_text, visible
+from egressproxy.admin.request import RefusedError
 from egressproxy.admin.review_data import TroubleError
 from egressproxy.review import queries
 from egressproxy.review.ask import class_text, read_filter

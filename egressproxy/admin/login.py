@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from egressproxy.admin.access import VISITOR, address_of, form_of, local_path, too_often
+from egressproxy.admin.access import VISITOR, too_often
 from egressproxy.admin.options import MAX_TOKEN_CHARACTERS
+from egressproxy.admin.request import address_of, form_of, local_path
 from egressproxy.admin.sessions import Right
 from egressproxy.service.journal import journal
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from egressproxy.admin.access import form_of
+from egressproxy.admin.request import form_of
 from egressproxy.errors import ServiceError
 from egressproxy.service.report import Outcome, ReloadReport, Trigger
 
