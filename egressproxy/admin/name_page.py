@@ -30,6 +30,7 @@ from egressproxy.review import queries
 from egressproxy.review.ask import class_text
 from egressproxy.review.model import Class, Group
 from egressproxy.review.report import group, target_of
+from egressproxy.review.schema import storable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,7 +134,7 @@ class NamePage:
     async def page(self, request: web.Request) -> web.Response:
         """The page of the name in the query, over the span in it."""
         query = query_of(request)
-        name = query.get("name", [""])[-1][:MAX_NAME]
+        name = storable(query.get("name", [""])[-1][:MAX_NAME])
         asked = {key: query[key] for key in ("since", "until") if key in query}
         question = read_question(asked | {"action": ["any"]}, time.time())
         if not name.strip():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -10,6 +11,12 @@ from hypothesis import strategies as st
 
 from egressproxy.admin.question import MAX_PAGES, Question, name_link, read_question
 from egressproxy.review.model import Group
+from tests.admin.chromium import a_deny, open_site
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from playwright.sync_api import Page
 
 NOW = 1_790_000_000.0
 
@@ -92,3 +99,27 @@ def test_any_query_is_a_question_of_some_span(query: dict[str, list[str]]) -> No
     question = read_question(query, NOW)
     assert question.where.since is not None or question.where.until is not None
     assert again(question.link).where.names == question.where.names
+
+
+_VALUES = ("%00a", "%ff%fe", "%ED%A0%80", "%0d%0aX:1", "9" * 300, "'%20OR%201=1--", "0001-01-01")
+HOSTILE_QUERIES = [
+    f"{path}?{key}={value}"
+    for path, keys in {
+        "/review/denies": ("name", "since", "from", "rule", "page"),
+        "/review/denies.csv": ("name", "until"),
+        "/review/name": ("name", "since"),
+        "/review/suggestions": ("pick", "since"),
+        "/review/rules": ("search", "days"),
+        "/review/flows": ("search", "kind"),
+        "/review/catalog": ("search", "requirement"),
+    }.items()
+    for key in keys
+    for value in _VALUES
+]
+
+
+def test_no_query_is_a_fault_of_ours(tmp_path: Path, tab: Page) -> None:
+    """A few of each kind; the laws above have the rest."""
+    with open_site(tmp_path, records=[a_deny("one.test")]) as site:  # whose rates are its own
+        for path in HOSTILE_QUERIES[::2]:
+            assert tab.request.get(site.url(path)).status in (200, 404), path
