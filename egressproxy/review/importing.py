@@ -7,28 +7,21 @@ what is new. Memory is bounded whatever the file holds.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
-import sys
-import zlib
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
 
 from egressproxy.errors import StoreError
+from egressproxy.observe.log_file import DAMAGED, Lines, opened
 from egressproxy.observe.read import read_line
-from egressproxy.observe.record import MAX_LINE_BYTES
 from egressproxy.review import schema
 from egressproxy.review.recorded import Recorded
 from egressproxy.review.writer import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from egressproxy.observe.log_file import Readable
     from egressproxy.observe.record import FlowRecord
     from egressproxy.review.writer import Writer
 
@@ -38,9 +31,6 @@ PRUNE_RECORDS: Final = 200_000
 MAX_BAD_SHOWN: Final = 5
 FUTURE_S: Final = 86_400.0
 """A record that is later than now by more is not believed."""
-
-_GZIP: Final = b"\x1f\x8b"
-_CHUNK: Final = 1 << 16
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,22 +63,10 @@ def import_file(writer: Writer, path: str, *, now: float) -> Imported:
         StoreError: the file cannot be read or the store not written; what was stored is remembered.
     """
     try:
-        with _opened(path) as file:
+        with opened(path) as file:
             return _Import(writer, file, now).run()
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-class Readable(Protocol):
-    """Octets by the line."""
-
-    def readline(self, size: int, /) -> bytes:
-        """A line with its end, or as much of it as ``size`` allows."""
-        ...
-
-    def read(self, size: int, /) -> bytes:
-        """At most ``size`` octets; none at the end."""
-        ...
 
 
 class _Import:
@@ -96,7 +74,7 @@ class _Import:
 
     def __init__(self, writer: Writer, file: Readable, now: float) -> None:
         self._writer = writer
-        self._lines = _Lines(file)
+        self._lines = Lines(file)
         self._now = now
         self._oldest = now - writer.bounds.max_age_days * schema.DAY_S
         budget = writer.bounds.records_per_source_hour
@@ -111,7 +89,7 @@ class _Import:
         try:
             while line := self._lines.next():
                 self._take(line)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except DAMAGED as error:
             self._done.problem = f"damaged or not complete: {error}"
         self._write()
         if self._done.read:
@@ -165,53 +143,3 @@ class _Import:
         if self._since_prune >= PRUNE_RECORDS:
             self._writer.prune(self._now)
             self._since_prune = 0
-
-
-class _Lines:
-    """The lines of a file; ``number`` and ``offset`` are of the last one and its end."""
-
-    def __init__(self, file: Readable) -> None:
-        self._file = file
-        self.number = 0
-        self.offset = 0
-
-    def next(self) -> bytes:
-        """The next line, of one that is too long only its beginning; empty is the end.
-
-        A last line without its end is one that is being written: it is given only if it is whole.
-        """
-        line = self._file.readline(MAX_LINE_BYTES + 1)
-        length = len(line)
-        if line and not line.endswith(b"\n"):
-            rest = b""
-            while not rest.endswith(b"\n") and (rest := self._file.readline(_CHUNK)):
-                length += len(rest)
-            if not rest and read_line(line) is None:
-                return b""
-        self.number += bool(line)
-        self.offset += length
-        return line
-
-    def skip_to(self, offset: int) -> None:
-        """Go on at an offset, or at the end of a file that is shorter."""
-        while self.offset < offset:
-            chunk = self._file.read(min(_CHUNK, offset - self.offset))
-            if not chunk:
-                break
-            self.number += chunk.count(b"\n")
-            self.offset += len(chunk)
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[Readable]:
-    with ExitStack() as stack:
-        file: io.BufferedReader[Any]
-        if path == "-":
-            file = io.BufferedReader(cast("io.RawIOBase", sys.stdin.buffer), _CHUNK)
-            stack.callback(file.detach)  # standard input stays open
-        else:
-            file = stack.enter_context(Path(path).open("rb"))
-        if file.peek(2)[:2] == _GZIP:
-            yield stack.enter_context(gzip.GzipFile(fileobj=file))
-        else:
-            yield file
