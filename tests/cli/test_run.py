@@ -57,10 +57,12 @@ def test_defaults(invoke: Callable[..., tuple[RunOptions, Any]]) -> None:
 def test_everything_given(invoke: Callable[..., tuple[RunOptions, Any]], tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("correct-horse-battery-staple")
+    (tmp_path / "reads").write_text("only-looking-thank-you")
     options, admin = invoke(
         *LEAST,
         *("--explicit", "[::1]:3128", "--redirect", ":8443", "--tproxy", "0.0.0.0:8444"),
         *("--workers", "3", "--admin", "0.0.0.0:9090", "--admin-token-file", str(token)),
+        *("--admin-read-token-file", str(tmp_path / "reads")),
         *("--log", "flows.jsonl", "--log-allows", "1/10", "--mark", "0x10", "--allow-outside"),
         *("--resolve", "a.test=192.0.2.1", "--resolve", "a.test=192.0.2.2"),
         *("--dns", "192.0.2.53", "--dns", "[2001:db8::53]:54", "--max-flows", "5"),
@@ -71,6 +73,7 @@ def test_everything_given(invoke: Callable[..., tuple[RunOptions, Any]], tmp_pat
     assert kinds == ["explicit", "explicit", "redirect", "tproxy"]
     assert options.workers == 3
     assert admin.token == "correct-horse-battery-staple"
+    assert admin.read_token == "only-looking-thank-you"
     assert (options.log.allows, options.log.sample_every) == (AllowRecords.SAMPLE, 10)
     assert options.log.path == Path("flows.jsonl")
     assert options.overrides == {"a.test": ("192.0.2.1", "192.0.2.2")}
