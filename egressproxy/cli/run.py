@@ -15,6 +15,7 @@ import click
 
 from egressproxy.admin.options import admin_options, read_token
 from egressproxy.errors import ServiceError
+from egressproxy.export.outlet import parse_target
 from egressproxy.planes.context import AllowRecords, ListenerKind
 from egressproxy.service.activation import is_activated
 from egressproxy.service.configuration import Problems, Sources, flag, read_config, read_settings
@@ -88,7 +89,14 @@ OPTIONS: Final = (
         "N|none",
         "Refuse a reload that would deny more flows of the last day.  [default: none]",
     ),
-    _Option("gateway", "NAME", "This gateway's name in the review.  [default: the host's]"),
+    _Option(
+        "export",
+        "TARGET",
+        "Flow records for others: azure:FOLDER, syslog:udp|tcp|tls://HOST[:PORT],"
+        " syslog:unix:PATH, otlp:http(s)://HOST[:PORT].",
+        multiple=True,
+    ),
+    _Option("gateway", "NAME", "This gateway's name for others.  [default: the host's]"),
     _Option("resolve", "NAME=IP", "Answer this name with this address.", multiple=True),
     _Option("dns", "SERVER[:PORT]", "DNS server.  [default: those of resolv.conf]", multiple=True),
     _Option(
@@ -191,6 +199,7 @@ def read_options(sources: Sources, problems: Problems) -> tuple[RunOptions, Admi
         gateway=reader.one("gateway", host_name(), parse_gateway, ""),
         review_store=reader.one("review_store", "none", parse_store, None),
         review_max_newly_denied=_newly_denied(reader),
+        exports=tuple(dict.fromkeys(reader.each("export", parse_target))),
     )
     if not reader.text("policy"):
         problems.found.append(

@@ -7,9 +7,10 @@ record log does.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
+from egressproxy.errors import ServiceError
 from egressproxy.export.azure import Table, azure_row
 from egressproxy.observe.sink import FileSink
 
@@ -34,24 +35,39 @@ class AzureFiles:
 
     def __init__(self, folder: Path, *, rotate_bytes: int, rotate_files: int) -> None:
         self.lost = 0
+        self.waiting = 0
+        self._failing: set[Table] = set()
         with suppress(OSError):  # what is in the way is said of the file that cannot be opened
             folder.mkdir(mode=0o750, exist_ok=True)
-        self._sinks = {
-            table: FileSink(folder / f"{table}.json", rotate_bytes, rotate_files) for table in Table
-        }
+        self._sinks: dict[Table, FileSink] = {}
+        with ExitStack() as opened:
+            for table in Table:
+                sink = _sink(folder / f"{table}.json", rotate_bytes, rotate_files)
+                opened.callback(sink.close)
+                self._sinks[table] = sink
+            opened.pop_all()
+
+    @property
+    def trouble(self) -> str:
+        """Which files could not be written the last time."""
+        names = ", ".join(f"{table}.json" for table in sorted(self._failing))
+        return f"{names} cannot be written: is the disk full?" if names else ""
 
     def take(self, records: Sequence[FlowRecord]) -> None:
         """Append a row for each record; a full disk loses them."""
-        rows: dict[str, list[str]] = {}
+        rows: dict[Table, list[str]] = {}
         for record in records:
             row = azure_row(record)
-            rows.setdefault(row["Type"], []).append(json.dumps(row, separators=(",", ":")))
+            rows.setdefault(Table(row["Type"]), []).append(row_line(row))
         for table, lines in rows.items():
-            if self._sinks[Table(table)].write("".join(f"{line}\n" for line in lines).encode()):
+            if self._sinks[table].write("".join(lines).encode()):
                 self.lost += len(lines)
+                self._failing.add(table)
+            else:
+                self._failing.discard(table)
 
     def reopen(self) -> None:
-        """Open the files by name again, after somebody else renamed them."""
+        """Open the files by name again."""
         for sink in self._sinks.values():
             sink.reopen()
 
@@ -59,3 +75,17 @@ class AzureFiles:
         """Close the files."""
         for sink in self._sinks.values():
             sink.close()
+
+
+def row_line(row: dict[str, object]) -> str:
+    """A row as one line of JSON, ASCII, with its newline."""
+    return json.dumps(row, separators=(",", ":")) + "\n"
+
+
+def _sink(path: Path, rotate_bytes: int, rotate_files: int) -> FileSink:
+    try:
+        return FileSink(path, rotate_bytes, rotate_files)
+    except ServiceError as error:
+        cause = error.__cause__
+        why = cause.strerror if isinstance(cause, OSError) else error.message
+        raise ServiceError(f"{path} cannot be opened: {why}", hint=error.hint) from error

@@ -1,18 +1,23 @@
 """``OtlpSender``: flow records as OpenTelemetry logs, by OTLP over HTTP.
 
-The SDK batches, retries and bounds its queue. It is an extra (``pip install 'egressproxy[otlp]'``),
-imported only where a collector is named. Attributes follow the semantic conventions where they have
+The SDK batches and sends. It is an extra (``pip install 'egressproxy[otlp]'``), imported only where
+a collector is named. Attributes follow the semantic conventions where they have
 a word (``client.address``, ``server.address``, ``network.transport``, …); the rest is
 ``egressproxy.*`` with the record's own names.
+
+The SDK gives up a batch after some seconds, and tells nobody how many records it lost. So what goes
+in is counted here, and what comes out by ``otlp_delivery``, which also tries longer.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from egressproxy.errors import ServiceError
 from egressproxy.export.moment import nanoseconds
+from egressproxy.export.outlet import CLOSE_S, MAX_WAITING
 from egressproxy.export.syslog_message import Severity, severity
 
 if TYPE_CHECKING:
@@ -24,7 +29,6 @@ if TYPE_CHECKING:
     from egressproxy.observe.record import FlowRecord
 
 EVENT: Final = "egressproxy.flow"
-MAX_WAITING: Final = 10_000
 BATCH: Final = 512
 DELAY_MS: Final = 1000
 _OWN: Final = (
@@ -87,13 +91,16 @@ class OtlpSender:
             raise ServiceError(
                 "OpenTelemetry's SDK is not installed", hint="pip install 'egressproxy[otlp]'"
             ) from error
+        from egressproxy.export.otlp_delivery import Delivery
+
         resource = {"service.name": "egressproxy", "service.version": version}
         self._provider = LoggerProvider(
             Resource.create({**resource, "service.instance.id": gateway}), shutdown_on_exit=False
         )
+        self._delivery = Delivery(exporter or OTLPLogExporter(endpoint=target.url))
         self._provider.add_log_record_processor(
             BatchLogRecordProcessor(
-                exporter or OTLPLogExporter(endpoint=target.url),
+                self._delivery,
                 schedule_delay_millis=DELAY_MS,
                 max_export_batch_size=BATCH,
                 max_queue_size=MAX_WAITING,
@@ -101,16 +108,34 @@ class OtlpSender:
         )
         self._severity = SeverityNumber
         self._logger = self._provider.get_logger("egressproxy", version)
+        self._taken = 0
+        self._refused = 0
+        self._is_closed = False
 
     @property
     def lost(self) -> int:
-        """Always 0: the SDK says in its own log what it dropped."""
-        return 0
+        """Not taken because too many waited, or not delivered in time."""
+        undelivered = self._taken - self._delivery.delivered if self._is_closed else 0
+        return self._refused + max(self._delivery.lost, undelivered)
+
+    @property
+    def waiting(self) -> int:
+        """Records that the SDK has."""
+        done = self._delivery.delivered + self._delivery.lost
+        return 0 if self._is_closed else self._taken - done
+
+    @property
+    def trouble(self) -> str:
+        """What the SDK said of the last failure."""
+        return self._delivery.trouble
 
     def take(self, records: Sequence[FlowRecord]) -> None:
-        """Hand records to the SDK, whose queue drops the oldest beyond ``MAX_WAITING``."""
-        for record in records:
+        """Hand records to the SDK; beyond ``MAX_WAITING`` the new ones are lost."""
+        room = 0 if self._is_closed else MAX_WAITING - self.waiting
+        self._refused += max(0, len(records) - room)
+        for record in records[:room]:
             number, text = _NUMBERS[severity(record)]
+            self._taken += 1  # before the SDK can have delivered it
             self._logger.emit(
                 timestamp=nanoseconds(record.time),
                 observed_timestamp=time.time_ns(),
@@ -121,9 +146,17 @@ class OtlpSender:
                 event_name=EVENT,
             )
 
+    def reopen(self) -> None:
+        """Nothing to do: there is no file."""
+
     def close(self) -> None:
-        """Send what waits."""
-        self._provider.shutdown()
+        """Send what waits, ``CLOSE_S`` at most; the SDK itself would take half a minute."""
+        self._delivery.end_by(time.monotonic() + CLOSE_S)
+        ending = threading.Thread(target=self._provider.shutdown, name="otlp end", daemon=True)
+        ending.start()
+        ending.join(CLOSE_S)
+        self._delivery.shutdown()  # ends the SDK's own pauses
+        self._is_closed = True
 
 
 def sentence(record: FlowRecord) -> str:

@@ -58,9 +58,13 @@ class SyslogFormat:
         self._origin = f'[origin software="{APP_NAME}" swVersion="{_value(version)}"]'
         self._sequence = 0
 
+    def skip(self) -> None:
+        """Leave out a number, for a message that is lost before it is sent."""
+        self._sequence = self._sequence % _SEQUENCES + 1
+
     def message(self, record: FlowRecord) -> bytes:
         """One message without framing: under 5 KiB, ASCII, no line break in it."""
-        self._sequence = self._sequence % _SEQUENCES + 1
+        self.skip()
         priority = LOCAL0 * 8 + severity(record)
         return (
             f"<{priority}>1 {utc_text(record.time)} {self._host} {APP_NAME} {_NIL} {record.reason}"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import socket
-import ssl
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from egressproxy.export.syslog_message import SyslogFormat, octet_counted
+from egressproxy.export.outlet import CLOSE_S, MAX_WAITING
+from egressproxy.export.syslog_connection import SyslogConnection
+from egressproxy.export.syslog_message import SyslogFormat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from egressproxy.export.outlet import SyslogTarget
     from egressproxy.observe.record import FlowRecord
 
-MAX_WAITING: Final = 10_000
-"""Messages kept while the receiver is away: about 10 MB."""
-
-CONNECT_S: Final = 5.0
-CLOSE_S: Final = 3.0
 _FIRST_PAUSE_S: Final = 0.5
 _MAX_PAUSE_S: Final = 30.0
 
@@ -33,32 +28,31 @@ class SyslogSender:
     cut off is sent again on the next connection.
 
     Args:
-        target: the receiver; a name is resolved at each connection.
+        target: the receiver.
         gateway: HOSTNAME of the messages.
         version: of this software.
-        tls: what a TLS connection is verified by; ``None`` for the system's authorities.
+
+    Raises:
+        ServiceError: a file that TLS needs cannot be read.
     """
 
-    def __init__(
-        self,
-        target: SyslogTarget,
-        gateway: str,
-        version: str,
-        *,
-        tls: ssl.SSLContext | None = None,
-    ) -> None:
+    def __init__(self, target: SyslogTarget, gateway: str, version: str) -> None:
         self.lost = 0
-        self._target = target
-        self._tls = tls
+        self.trouble = ""
+        self._connection = SyslogConnection(target)
         self._format = SyslogFormat(gateway, version)
         self._waiting: deque[bytes] = deque()
         self._changed = threading.Condition()
         self._is_closing = False
         self._deadline = float("inf")
-        self._socket: socket.socket | None = None
         self._pause_s = _FIRST_PAUSE_S
         self._thread = threading.Thread(target=self._run, name="syslog", daemon=True)
         self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Messages that are not sent yet."""
+        return len(self._waiting)
 
     def take(self, records: Sequence[FlowRecord]) -> None:
         """Queue a message for each record; beyond ``MAX_WAITING`` the new ones are lost."""
@@ -66,9 +60,13 @@ class SyslogSender:
             for record in records:
                 if len(self._waiting) >= MAX_WAITING or self._is_closing:
                     self.lost += 1
+                    self._format.skip()
                 else:
                     self._waiting.append(self._format.message(record))
             self._changed.notify()
+
+    def reopen(self) -> None:
+        """Nothing to do: there is no file."""
 
     def close(self) -> None:
         """Send what waits, ``CLOSE_S`` at most; the rest is lost."""
@@ -76,7 +74,7 @@ class SyslogSender:
             self._is_closing = True
             self._deadline = time.monotonic() + CLOSE_S
             self._changed.notify()
-        self._thread.join(CLOSE_S + CONNECT_S)
+        self._thread.join(CLOSE_S)
         with self._changed:
             self.lost += len(self._waiting)
             self._waiting.clear()
@@ -90,12 +88,12 @@ class SyslogSender:
                 message = self._waiting[0]
             if self._send(message):
                 with self._changed:
-                    if self._waiting:
+                    if self._waiting:  # else it was given up as lost meanwhile
                         self._waiting.popleft()
                 self._pause_s = _FIRST_PAUSE_S
             else:
                 self._rest()
-        self._disconnect()
+        self._connection.close()
 
     def _is_over(self) -> bool:
         is_late = time.monotonic() >= self._deadline
@@ -104,55 +102,16 @@ class SyslogSender:
     def _rest(self) -> None:
         """Wait before another try, until told to end."""
         with self._changed:
-            self._changed.wait_for(self._is_over, timeout=self._pause_s)
+            pause_s = min(self._pause_s, max(0.0, self._deadline - time.monotonic()))
+            self._changed.wait_for(self._is_over, timeout=pause_s)
         self._pause_s = min(2 * self._pause_s, _MAX_PAUSE_S)
 
     def _send(self, message: bytes) -> bool:
         try:
-            if self._socket is None:
-                self._socket = self._connect()
-            if self._is_stream:
-                self._socket.sendall(octet_counted(message))
-            else:
-                self._socket.send(message)
-        except OSError:  # ssl.SSLError and socket.gaierror are among them
-            self._disconnect()
+            self._connection.send(message)
+        except OSError as error:  # ssl.SSLError and socket.gaierror are among them
+            self._connection.close()
+            self.trouble = str(error) or type(error).__name__
             return False
+        self.trouble = ""
         return True
-
-    @property
-    def _is_stream(self) -> bool:
-        return self._target.transport in ("tcp", "tls")
-
-    def _connect(self) -> socket.socket:
-        target = self._target
-        if target.transport == "unix":
-            return _connected(socket.AF_UNIX, socket.SOCK_DGRAM, target.host)
-        if target.transport == "udp":
-            found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_DGRAM)
-            return _connected(found[0][0], socket.SOCK_DGRAM, found[0][4])
-        connection = socket.create_connection((target.host, target.port), CONNECT_S)
-        if target.transport == "tcp":
-            return connection
-        context = self._tls or ssl.create_default_context()
-        try:
-            return context.wrap_socket(connection, server_hostname=target.host)
-        except OSError:
-            connection.close()
-            raise
-
-    def _disconnect(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-
-def _connected(family: int, kind: int, address: str | tuple[object, ...]) -> socket.socket:
-    made = socket.socket(family, kind)
-    try:
-        made.settimeout(CONNECT_S)
-        made.connect(address)
-    except OSError:
-        made.close()
-        raise
-    return made

@@ -85,6 +85,17 @@ class ReviewCount(StrEnum):
     """Recorders that ended and were replaced."""
 
 
+class ExportKind(StrEnum):
+    """The forms in which records leave for others."""
+
+    AZURE = "azure"
+    """Files with the rows of Azure Firewall's tables."""
+    SYSLOG = "syslog"
+    """RFC 5424 messages."""
+    OTLP = "otlp"
+    """OpenTelemetry logs."""
+
+
 class NameCount(StrEnum):
     """The sizes that are looked at, not added up."""
 
@@ -128,6 +139,7 @@ class Layout:
         self.names = self._keys(tuple(NameCount))
         # Of the recorder's row, but for what was dropped before it and its restarts.
         self.review = self._keys(tuple(ReviewCount))
+        self.export_lost = self._keys(tuple(ExportKind))
         # A histogram is a cell a bucket, one for what is above the last bound, and the sum.
         self.hello = self._cells(len(HELLO_BOUNDS_BYTES) + 2)
         self.latencies = {

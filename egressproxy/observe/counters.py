@@ -24,6 +24,7 @@ from egressproxy.observe.cells import (
     LATENCY_BOUNDS_S,
     LAYOUT,
     NANOSECONDS,
+    ExportKind,
     KernelCount,
     Latency,
     LookupOutcome,
@@ -80,6 +81,7 @@ class Totals:
     kernel: dict[KernelCount, int]
     names: dict[NameCount, int]
     review: dict[ReviewCount, int]
+    export_lost: dict[ExportKind, int]
     longest_stall_s: float
     hello: Histogram
     latencies: dict[Latency, Histogram]
@@ -204,6 +206,7 @@ class Counters:
             kernel={key: row[cell] for key, cell in LAYOUT.kernel.items()},
             names={key: row[cell] for key, cell in LAYOUT.names.items()},
             review={key: row[cell] for key, cell in LAYOUT.review.items()},
+            export_lost={key: row[cell] for key, cell in LAYOUT.export_lost.items()},
             longest_stall_s=max(r[LAYOUT.longest_stall_ns] for r in rows) / NANOSECONDS,
             hello=_histogram(row, LAYOUT.hello, HELLO_BOUNDS_BYTES, 1),
             latencies={

@@ -11,6 +11,7 @@ from egressproxy.observe.cells import (
     LAYOUT,
     NANOSECONDS,
     NETWORK_BOUNDS_S,
+    ExportKind,
     KernelCount,
     Latency,
     NameCount,
@@ -104,6 +105,10 @@ class WorkerCounters:
     def review_dropped(self, records: int) -> None:
         """Records that the recorder could not take."""
         self._cells[LAYOUT.review[ReviewCount.DROPPED]] += records
+
+    def export_lost(self, kind: ExportKind, records: int) -> None:
+        """Records that could not be delivered to others."""
+        self._cells[LAYOUT.export_lost[kind]] += records
 
     def stall_s(self, seconds: float) -> None:
         """The engine did not get a turn for so long; the longest is kept."""

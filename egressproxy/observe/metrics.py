@@ -222,6 +222,14 @@ def _kernel(totals: Totals) -> Iterator[Metric]:
 def _review(totals: Totals) -> Iterator[Metric]:
     for what, (name, about) in _REVIEW.items():
         yield CounterMetricFamily(name, about, totals.review[what])
+    lost = CounterMetricFamily(
+        "egressproxy_export_lost",
+        "Flow records that an export could not deliver.",
+        labels=("outlet",),
+    )
+    for kind, records in totals.export_lost.items():
+        lost.add_metric((kind.value,), records)
+    yield lost
 
 
 def _service(totals: Totals) -> Iterator[Metric]:

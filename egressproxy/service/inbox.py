@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
-    from egressproxy.service.recorder_messages import Note
+    from egressproxy.service.recorder_messages import Note, ReopenNote
 
 MAX_BYTES: Final = 32 << 20
 """Some 50,000 lines."""
@@ -43,7 +43,7 @@ class Content:
     """Whole lines with their newlines, and notes, each in the order they came."""
 
     lines: Sequence[bytes]
-    notes: Sequence[Note]
+    notes: Sequence[Note | ReopenNote]
 
 
 class Inbox:
@@ -62,7 +62,7 @@ class Inbox:
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._change = threading.Condition()
         self._chunks: deque[bytes] = deque()  # each ends at a line's end
-        self._notes: list[Note] = []
+        self._notes: list[Note | ReopenNote] = []
         self._bytes = 0
         self._rest = b""
         self._is_asked_to_stop = False

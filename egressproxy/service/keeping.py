@@ -65,6 +65,24 @@ class RecordWriter(Protocol):
         ...
 
 
+class NoStore:
+    """In a ``Keeper``'s place where records are exported and not stored."""
+
+    next_turn: Final = float("inf")
+
+    def take(self, records: Sequence[FlowRecord]) -> None:
+        """Nothing is kept."""
+
+    def note(self, note: Note) -> None:
+        """Nothing is kept."""
+
+    def turn(self) -> None:
+        """Nothing is to be done."""
+
+    def close(self, deadline: float) -> None:
+        """Nothing is left."""
+
+
 class Keeper:
     """Not for several threads.
 

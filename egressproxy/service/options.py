@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from egressproxy.export.outlet import Target
+
 _ENDPOINT: Final = re.compile(
     r"(?:\[(?P<ipv6>[0-9a-fA-F:.]+)\]|(?P<host>[0-9.]*))(?::(?P<port>[0-9]{1,5}))?", re.ASCII
 )
@@ -109,6 +111,8 @@ class RunOptions:
     """A path or a ``postgresql://`` URL; ``None`` keeps no review."""
     review_max_newly_denied: int | None = None
     """A reload that would deny more flows of the last day than this is refused."""
+    exports: tuple[Target, ...] = ()
+    """Where flow records go besides."""
 
 
 def parse_endpoint(text: str, *, default_port: int | None = None) -> Endpoint:

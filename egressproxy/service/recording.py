@@ -12,6 +12,7 @@ import os
 import time
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from egressproxy.errors import ServiceError, StoreError
@@ -21,7 +22,7 @@ from egressproxy.planes.context import AllowRecords
 from egressproxy.service.channel import Channel, socket_pair
 from egressproxy.service.child import Child, exit_text
 from egressproxy.service.journal import journal
-from egressproxy.service.recorder_messages import Opened, RecorderSpec, Refused
+from egressproxy.service.recorder_messages import Opened, RecorderSpec, Refused, ReopenNote
 from egressproxy.service.reload_history import past_reports
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Recording:
     def __init__(self, spec: RecorderSpec, counters: Counters) -> None:
         self._spec = spec
         self._counters = counters
-        self._notes: deque[Note] = deque(maxlen=MAX_WAITING_NOTES)
+        self._notes: deque[Note | ReopenNote] = deque(maxlen=MAX_WAITING_NOTES)
         self._child: Child | None = None
         self._channel: Channel | None = None
         self._has_started = False
@@ -80,6 +81,12 @@ class Recording:
     def tee(self) -> Tee:
         """A writer for a record log of this process; it has to be closed before the end."""
         return Tee(os.dup(self.descriptor))
+
+    def reopen(self) -> None:
+        """Let the recorder open files of exports by name again."""
+        if self._spec.exports:
+            self._notes.append(ReopenNote())
+            self._send_notes()
 
     def note(self, note: Note) -> None:
         """Send a note; while there is no recorder it waits, and of very many the newest do."""
@@ -128,7 +135,7 @@ class Recording:
 
         Raises:
             StoreError: it cannot be had, and trying again would not help.
-            ServiceError: there is no such word.
+            ServiceError: there is no such word, or an export cannot be opened.
         """
         child = self._child
         assert child is not None  # noqa: S101 - entered
@@ -142,6 +149,8 @@ class Recording:
         answer = self._answer.result()
         if isinstance(answer, Opened):
             self.past = past_reports(answer.reloads)
+        elif answer.code == ServiceError.code:
+            raise ServiceError(answer.message, hint=answer.hint)
         elif answer.is_final:
             raise StoreError(answer.message, hint=answer.hint, code=answer.code)
         self._has_started = True
@@ -160,7 +169,7 @@ class Recording:
                 ours.close()
                 raise ServiceError(f"the recorder cannot be started: {error}") from error
         self._channel = Channel(ours, self._answered, self._hung_up)
-        self._channel.send(self._spec)
+        self._channel.send(replace(self._spec, is_again=self._has_started))
         self._send_notes()
         return self._child
 
@@ -210,7 +219,7 @@ class Recording:
         os.close(self._reader)
 
 
-def recorder_spec(options: RunOptions, store: str, since: float) -> RecorderSpec:
+def recorder_spec(options: RunOptions, store: str | None, since: float) -> RecorderSpec:
     """What the recorder of a service with these options has to know."""
     return RecorderSpec(
         store=store,
@@ -220,6 +229,9 @@ def recorder_spec(options: RunOptions, store: str, since: float) -> RecorderSpec
         allows=allows_text(options.log),
         since=since,
         workers=options.workers,
+        exports=options.exports,
+        rotate_bytes=options.settings.log_rotate_bytes,
+        rotate_files=options.settings.log_rotate_files,
     )
 
 

@@ -165,9 +165,9 @@ class Supervisor:
 
     @asynccontextmanager
     async def _recorder(self) -> AsyncIterator[None]:
-        """Where a review store is wanted: a recorder, ended after all that it records."""
+        """Where a review store or exports are wanted: a recorder, ended after all it records."""
         store = self.options.review_store
-        if store is None:
+        if store is None and not self.options.exports:
             yield
             return
         spec = recorder_spec(self.options, store, time.time())
@@ -370,6 +370,8 @@ class Supervisor:
             self.crew.reopen_asked.set()
         if self.firewall is not None:
             self.firewall.reopen_log()
+        if self._recording is not None:
+            self._recording.reopen()
 
 
 def _with_ports(options: FirewallOptions, opened: OpenListeners) -> FirewallOptions:

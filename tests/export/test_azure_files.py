@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import resource
+import signal
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +14,6 @@ from egressproxy.export.azure_files import AzureFiles
 from egressproxy.observe.record import Plane
 from egressproxy.policy.verdict import Reason
 from tests.export.records import record
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 APPLICATION = "AZFWApplicationRule.json"
 
@@ -61,15 +60,46 @@ def test_another_renames_the_file(tmp_path: Path) -> None:
     assert len(rows(tmp_path / APPLICATION)) == 1
 
 
-def test_what_the_disk_refuses_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_full_disk_refuses_is_counted_and_told(tmp_path: Path) -> None:
+    path = tmp_path / APPLICATION
+    path.symlink_to("/dev/full")
     files = AzureFiles(tmp_path, rotate_bytes=0, rotate_files=1)
-    for sink in files._sinks.values():
-        monkeypatch.setattr(sink, "write", lambda lines: lines)
-    files.take([record(), record()])
+    files.take([record(), record(), record(protocol="udp", plane=Plane.NETWORK)])
+    assert files.lost == 2, "the other table's disk is not full"
+    assert files.trouble, "which does not mend this one"
+    files.take([record()])
+    assert (files.lost, files.trouble) == (3, f"{APPLICATION} cannot be written: is the disk full?")
+    path.unlink()
+    files.take([record()])
     files.close()
-    assert files.lost == 2
+    assert (files.lost, files.trouble) == (3, "")
+    assert len(rows(path)) == 1
 
 
-def test_no_folder_is_made_below_none(tmp_path: Path) -> None:
-    with pytest.raises(ServiceError, match="folder must exist"):
+def test_of_a_full_disk_no_half_row_stays(tmp_path: Path) -> None:
+    """A file size limit refuses as a full disk does, in the middle of a line."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    files = AzureFiles(tmp_path, rotate_bytes=0, rotate_files=1)
+    try:
+        files.take([record()])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600, before[1]))
+        files.take([record(name="b.example")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert files.lost == 1
+    files.take([record(name="c.example")])
+    files.close()
+    assert [row["Fqdn"] for row in rows(tmp_path / APPLICATION)] == ["evil.example", "c.example"]
+
+
+def test_no_folder_is_made_below_none_and_nothing_stays_open(tmp_path: Path) -> None:
+    (tmp_path / "AZFWDnsQuery.json").mkdir()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(ServiceError, match=r"AZFWDnsQuery\.json cannot be opened: Is a dir"):
+        AzureFiles(tmp_path, rotate_bytes=0, rotate_files=1)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    with pytest.raises(ServiceError, match="cannot be opened: No such file") as caught:
         AzureFiles(tmp_path / "no" / "where", rotate_bytes=0, rotate_files=1)
+    assert "folder must exist" in caught.value.hint

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from egressproxy.errors import ServiceError
+from egressproxy.export import otlp
 from egressproxy.export.otlp import OtlpSender, attributes, sentence
 from egressproxy.export.outlet import OtlpTarget
 from egressproxy.observe.record import NameSource
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def collector(requests: list[ExportLogsServiceRequest]) -> Iterator[str]:
+def collector(requests: list[ExportLogsServiceRequest], port: int = 0) -> Iterator[str]:
     """A server that takes OTLP logs over HTTP, as a collector's receiver does."""
 
     class Receiver(BaseHTTPRequestHandler):
@@ -41,7 +44,7 @@ def collector(requests: list[ExportLogsServiceRequest]) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Receiver) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -125,3 +128,42 @@ def test_without_the_extra_a_person_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ServiceError, match="not installed") as caught:
         OtlpSender(OtlpTarget("http://127.0.0.1:1/v1/logs"), "hub", "0.1.0")
     assert caught.value.hint == "pip install 'egressproxy[otlp]'"
+
+
+def test_beyond_what_may_wait_records_are_lost_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(otlp, "MAX_WAITING", 3)
+    monkeypatch.setattr(otlp, "BATCH", 3)
+    monkeypatch.setattr(otlp, "CLOSE_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as nobody_reads:
+        port = nobody_reads.getsockname()[1]
+        sender = OtlpSender(OtlpTarget(f"http://127.0.0.1:{port}/v1/logs"), "hub", "0.1.0")
+        sender.take([record()] * 5)
+        assert (sender.lost, sender.waiting) == (2, 3)
+        sender.take([record()])
+        assert (sender.lost, sender.waiting) == (3, 3)
+        sender.close()
+        assert (sender.lost, sender.waiting) == (6, 0), "all that was not delivered"
+        sender.take([record()])
+        assert sender.lost == 7
+
+
+def test_a_collector_that_was_away_gets_what_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otlp, "DELAY_MS", 10)
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    sender = OtlpSender(OtlpTarget(f"http://127.0.0.1:{port}/v1/logs"), "hub", "0.1.0")
+    sender.take([record()])
+    deadline = time.monotonic() + 20.0
+    while not sender.trouble:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    requests: list[ExportLogsServiceRequest] = []
+    with collector(requests, port):
+        while sender.waiting:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        sender.close()
+    assert len(requests) == 1
+    assert (sender.lost, sender.trouble) == (0, "")

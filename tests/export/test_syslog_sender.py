@@ -11,11 +11,11 @@ import subprocess
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from egressproxy.export import syslog_sender
+from egressproxy.export import syslog_connection, syslog_sender
 from egressproxy.export.outlet import SyslogTarget
 from egressproxy.export.syslog_sender import SyslogSender
 from lab.authority import create_authority
@@ -58,8 +58,8 @@ def read_counted(connection: socket.socket, number: int) -> list[bytes]:
 
 
 @contextmanager
-def sender(target: SyslogTarget, **options: Any) -> Iterator[SyslogSender]:
-    made = SyslogSender(target, "hub", "0.1.0", **options)
+def sender(target: SyslogTarget) -> Iterator[SyslogSender]:
+    made = SyslogSender(target, "hub", "0.1.0")
     try:
         yield made
     finally:
@@ -119,7 +119,6 @@ def test_tls_is_verified(tmp_path: Path) -> None:
     pem = authority.issue(["localhost"], stem="siem")
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(pem)
-    trusting = ssl.create_default_context(cafile=str(authority.ca_file))
     received: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as receiver:
         port = receiver.getsockname()[1]
@@ -131,7 +130,7 @@ def test_tls_is_verified(tmp_path: Path) -> None:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        with sender(SyslogTarget("tls", "localhost", port), tls=trusting) as outlet:
+        with sender(SyslogTarget("tls", "localhost", port, authority.ca_file)) as outlet:
             outlet.take(RECORDS)
             thread.join(PATIENCE_S)
     assert names_in(received) == NAMES
@@ -141,7 +140,6 @@ def test_tls_to_somebody_else_delivers_nothing(tmp_path: Path) -> None:
     authority = create_authority(tmp_path)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(authority.issue(["other.example"], stem="other"))
-    trusting = ssl.create_default_context(cafile=str(authority.ca_file))
     refusals: list[BaseException] = []
     with socket.create_server(("127.0.0.1", 0)) as receiver:
 
@@ -155,10 +153,11 @@ def test_tls_to_somebody_else_delivers_nothing(tmp_path: Path) -> None:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        target = SyslogTarget("tls", "localhost", receiver.getsockname()[1])
-        with sender(target, tls=trusting) as outlet:
+        target = SyslogTarget("tls", "localhost", receiver.getsockname()[1], authority.ca_file)
+        with sender(target) as outlet:
             outlet.take(RECORDS)
             thread.join(PATIENCE_S)
+            eventually(lambda: "certificate" in outlet.trouble)
     assert refusals
     assert outlet.lost == len(RECORDS)
 
@@ -166,7 +165,7 @@ def test_tls_to_somebody_else_delivers_nothing(tmp_path: Path) -> None:
 def test_nobody_waits_for_a_receiver_that_never_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(syslog_sender, "MAX_WAITING", 100)
     monkeypatch.setattr(syslog_sender, "CLOSE_S", 0.2)
-    monkeypatch.setattr(syslog_sender, "CONNECT_S", 0.2)
+    monkeypatch.setattr(syslog_connection, "CONNECT_S", 0.2)
     with (
         socket.create_server(("127.0.0.1", 0)) as receiver,
         sender(SyslogTarget("tcp", "127.0.0.1", receiver.getsockname()[1])) as outlet,
@@ -182,6 +181,7 @@ def test_nobody_there_loses_at_the_end(monkeypatch: pytest.MonkeyPatch, tmp_path
     with sender(SyslogTarget("unix", str(tmp_path / "none"))) as outlet:
         outlet.take(RECORDS)
     assert outlet.lost == len(RECORDS)
+    assert "No such file" in outlet.trouble
     outlet.take(RECORDS)
     assert outlet.lost == 2 * len(RECORDS)
 

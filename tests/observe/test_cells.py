@@ -14,7 +14,8 @@ from egressproxy.resolve.resolver import Lookup
 
 def test_no_two_things_share_a_cell() -> None:
     keyed = (LAYOUT.flows, LAYOUT.would_deny, LAYOUT.active, LAYOUT.lookups, LAYOUT.kernel)
-    cells = list(chain(*(each.values() for each in (*keyed, LAYOUT.names, LAYOUT.review))))
+    recorded = (LAYOUT.names, LAYOUT.review, LAYOUT.export_lost)
+    cells = list(chain(*(each.values() for each in (*keyed, *recorded))))
     cells += [LAYOUT.bytes_up, LAYOUT.bytes_down, LAYOUT.longest_stall_ns]
     cells += [LAYOUT.log_dropped, LAYOUT.log_folded, LAYOUT.log_errors]
     histograms = [(LAYOUT.hello, len(HELLO_BOUNDS_BYTES))]

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from egressproxy.observe.cells import ReloadOutcome, ReviewCount
+from egressproxy.observe.cells import ExportKind, ReloadOutcome, ReviewCount
 from egressproxy.observe.counters import Counters
 from egressproxy.observe.metrics import CountersCollector
 from egressproxy.observe.record import Plane
@@ -81,6 +81,13 @@ def test_the_review(counters: Counters) -> None:
     assert found["egressproxy_review_stored_records_total", ()] == 7
     assert found["egressproxy_first_seen_names_total", ()] == 11
     assert found["egressproxy_recorder_restarts_total", ()] == 0, "there from the start"
+
+
+def test_exports(counters: Counters) -> None:
+    counters.recorder().export_lost(ExportKind.SYSLOG, 3)
+    found = samples(counters)
+    assert found["egressproxy_export_lost_total", (("outlet", "syslog"),)] == 3
+    assert found["egressproxy_export_lost_total", (("outlet", "otlp"),)] == 0
 
 
 def test_the_kernel_s_firewall(counters: Counters) -> None:
@@ -178,4 +185,13 @@ def test_a_combination_nobody_thought_of_is_still_shown(counters: Counters) -> N
 
 def test_labels_come_from_enums_only(counters: Counters) -> None:
     labels = {label for _, pairs in samples(counters) for label, _ in pairs}
-    assert labels <= {"plane", "action", "reason", "direction", "le", "outcome", "version"}
+    assert labels <= {
+        "plane",
+        "action",
+        "reason",
+        "direction",
+        "le",
+        "outcome",
+        "version",
+        "outlet",
+    }

@@ -9,18 +9,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from egressproxy.errors import StoreError
-from egressproxy.observe.cells import ReviewCount
+from egressproxy.errors import ServiceError, StoreError
+from egressproxy.export.outlet import AzureTarget, OtlpTarget, Target
+from egressproxy.observe.cells import ExportKind, ReviewCount
 from egressproxy.observe.record import FlowRecord, Plane, to_json_line
 from egressproxy.observe.tee import recorder_pipe
 from egressproxy.policy.verdict import Action, Reason
 from egressproxy.review import schema
 from egressproxy.review.store import open_store
 from egressproxy.service import recorder as module
+from egressproxy.service.exporting import Exports
 from egressproxy.service.inbox import Inbox
-from egressproxy.service.keeping import Keeper
-from egressproxy.service.recorder import EXIT_FAULT, Recorder, open_writer, opening, run
-from egressproxy.service.recorder_messages import Opened, RecorderSpec, Refused, ReloadNote
+from egressproxy.service.keeping import Keeper, NoStore
+from egressproxy.service.messages import encode
+from egressproxy.service.recorder import EXIT_FAULT, Recorder, keeper_of, open_writer, opening, run
+from egressproxy.service.recorder_messages import (
+    Opened,
+    RecorderSpec,
+    Refused,
+    ReloadNote,
+    ReopenNote,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,9 +48,12 @@ RECORD = FlowRecord(
 )
 
 
-class Counts(Counter[ReviewCount]):
+class Counts(Counter[ReviewCount | ExportKind]):
     def review(self, what: ReviewCount, number: int = 1) -> None:
         self[what] += number
+
+    def export_lost(self, kind: ExportKind, records: int) -> None:
+        self[kind] += records
 
 
 class Listening:
@@ -50,6 +62,14 @@ class Listening:
     def __init__(self) -> None:
         self.heard: list[tuple[str | None, bytes]] = []
         self.is_closed = False
+        self.turns = 0
+        self.reopened = 0
+
+    def tend(self) -> None:
+        self.turns += 1
+
+    def reopen(self) -> None:
+        self.reopened += 1
 
     def take(self, records: Sequence[FlowRecord], lines: Sequence[bytes]) -> None:
         self.heard += [(record.name, line) for record, line in zip(records, lines, strict=True)]
@@ -58,16 +78,22 @@ class Listening:
         self.is_closed = True
 
 
-def spec(store: object) -> RecorderSpec:
+def spec(store: object, *exports: Target) -> RecorderSpec:
     return RecorderSpec(
-        store=str(store),
+        store=None if store is None else str(store),
         gateway="gw-1",
         max_age_days=30,
         max_bytes=1 << 30,
         allows="1/10",
         since=5.0,
         workers=1,
+        exports=exports,
     )
+
+
+def answer_of(spec: RecorderSpec) -> Opened | Refused:
+    counts = Counts()
+    return opening(keeper_of(spec, counts), Exports(spec, counts), spec)
 
 
 @pytest.fixture
@@ -98,7 +124,7 @@ def rows(place: Path) -> list[str | None]:
 
 def test_lines_become_rows_and_reach_consumers(inbox: Inbox, place: Path) -> None:
     counts, listening = Counts(), Listening()
-    keeper = Keeper(lambda: open_writer(spec(place)), counts)
+    keeper = keeper_of(spec(place), counts)
     assert run(Recorder(inbox, keeper, counts, [listening]), inbox) == 0
     assert rows(place) == ["a.example", "b.example"]
     assert counts == {
@@ -110,6 +136,33 @@ def test_lines_become_rows_and_reach_consumers(inbox: Inbox, place: Path) -> Non
     assert [name for name, _ in listening.heard] == ["a.example", "b.example"]
     assert all(line.endswith(b"\n") for _, line in listening.heard)
     assert listening.is_closed
+    assert listening.turns
+
+
+def test_without_a_store_consumers_hear_all(inbox: Inbox) -> None:
+    counts, listening = Counts(), Listening()
+    keeper = keeper_of(spec(None), counts)
+    assert isinstance(keeper, NoStore)
+    assert run(Recorder(inbox, keeper, counts, [listening]), inbox) == 0
+    assert [name for name, _ in listening.heard] == ["a.example", "b.example"]
+    assert counts == {ReviewCount.UNREADABLE: 1}
+
+
+def test_notes_go_where_they_belong(place: Path) -> None:
+    counts, listening = Counts(), Listening()
+    reader, writer = recorder_pipe()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.setblocking(False)
+    note = ReloadNote(at=1.0, outcome="applied", digest="", previous="", report="{}")
+    for each in (ReopenNote(), note):
+        ours.send(encode(each))
+    ours.close()
+    os.close(writer)
+    inbox = Inbox(reader, theirs)
+    assert run(Recorder(inbox, keeper_of(spec(place), counts), counts, [listening]), inbox) == 0
+    assert listening.reopened == 1
+    with open_store(str(place), is_reader=True) as store, store.connect() as connection:
+        assert connection.execute(schema.reload.select()).one().outcome == "applied"
 
 
 def test_consumers_hear_what_a_failing_store_does_not(inbox: Inbox) -> None:
@@ -128,7 +181,7 @@ def test_one_that_is_far_behind_ends_in_time_and_counts_what_it_drops(
 ) -> None:
     monkeypatch.setattr(module, "REST_S", -1.0)
     counts = Counts()
-    keeper = Keeper(lambda: open_writer(spec(place)), counts)
+    keeper = keeper_of(spec(place), counts)
     inbox.fill()
     Recorder(inbox, keeper, counts).run()
     assert counts == {ReviewCount.DROPPED: 3}
@@ -146,13 +199,11 @@ def test_a_fault_ends_the_process_and_is_told(
 
 
 def test_opening_notes_what_is_recorded_and_knows_the_past(place: Path) -> None:
-    keeper = Keeper(lambda: open_writer(spec(place)), Counts())
-    assert opening(keeper, spec(place)) == Opened(())
+    assert answer_of(spec(place)) == Opened(())
+    keeper = Keeper(lambda: open_writer(spec(place), str(place)), Counts())
     keeper.note(ReloadNote(at=1.0, outcome="applied", digest="", previous="", report='{"a": 1}'))
     keeper.turn()
-    assert opening(Keeper(lambda: open_writer(spec(place)), Counts()), spec(place)) == Opened(
-        ('{"a": 1}',)
-    )
+    assert answer_of(spec(place)) == Opened(('{"a": 1}',))
     with open_store(str(place), is_reader=True) as store, store.connect() as connection:
         assert connection.execute(schema.recording.select()).one() == ("gw-1", 5.0, "1/10")
 
@@ -166,7 +217,24 @@ def test_opening_notes_what_is_recorded_and_knows_the_past(place: Path) -> None:
     ],
 )
 def test_a_store_that_cannot_be_had(place: str, code: str, is_final: bool) -> None:
-    answer = opening(Keeper(lambda: open_writer(spec(place)), Counts()), spec(place))
+    answer = answer_of(spec(place))
     assert isinstance(answer, Refused)
     assert (answer.code, answer.is_final) == (code, is_final)
     assert "secret" not in f"{answer} {spec(place)!r}"
+
+
+def test_an_export_that_cannot_be_had(tmp_path: Path) -> None:
+    """Nothing stays open, and the store, which is opened after it, is not made."""
+    place = tmp_path / "review.db"
+    bad = AzureTarget(tmp_path / "no" / "where")
+    answer = answer_of(spec(place, OtlpTarget("http://127.0.0.1:9/v1/logs"), bad))
+    assert isinstance(answer, Refused)
+    assert (answer.code, answer.is_final) == (ServiceError.code, True)
+    assert "AZFWApplicationRule.json cannot be opened" in answer.message
+    assert answer.hint
+    assert not place.exists()
+
+
+def test_exports_without_a_store(tmp_path: Path) -> None:
+    assert answer_of(spec(None, AzureTarget(tmp_path / "azure"))) == Opened(())
+    assert (tmp_path / "azure" / "AZFWApplicationRule.json").exists()
