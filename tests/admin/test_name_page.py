@@ -62,7 +62,7 @@ def test_a_misspelt_name_is_warned_of(
 ) -> None:
     tab.goto(site.url("/review/name?name=mcr.mircosoft.com"))
     assert "near miss" in tab.locator("main .head").inner_text()
-    assert "ake sure that this is the name you mean" in tab.locator("main").inner_text()
+    assert "sure that this is the name you mean" in tab.locator("main").inner_text()
     assert tab.locator("pre.copy").count() == 0
     shoot(tab, "name-misspelt")
 

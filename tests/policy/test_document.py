@@ -157,7 +157,18 @@ CASES: dict[str, tuple[str, list[str]]] = {
                 " or days: 12h, 7d; at most 90d"
             ],
         )
-        for text in ("0d", "91d", "9999h", "7 days", "1w", "-1d", "7D", "d", "12345h", "\N{ARABIC-INDIC DIGIT SEVEN}d")
+        for text in (
+            "0d",
+            "91d",
+            "9999h",
+            "7 days",
+            "1w",
+            "-1d",
+            "7D",
+            "d",
+            "12345h",
+            "\N{ARABIC-INDIC DIGIT SEVEN}d",
+        )
     },
     "audit_until without audit in the policy": (
         "mode: enforce\naudit_until: 2026-12-31\n",
