@@ -147,7 +147,7 @@ class Tunnel:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A name was allowed on this connection, for the optional ``open`` record."""
+    """An allowed name has its upstream on this connection, for the optional ``open`` record."""
 
     record: NameRecord
 

@@ -29,6 +29,7 @@ from egressproxy.planes.http_commands import (
     Dial,
     Finished,
     NameRecord,
+    Opened,
     RefuseClient,
     Tunnel,
 )
@@ -311,6 +312,8 @@ class Exchanges:
         return peer if peer is not None and peer.number == number and not self._is_over else None
 
     def _use(self, peer: Peer, record: NameRecord) -> None:
+        if not record.dialled_ip:  # before, it may still become a deny or an error
+            self._out.add(Opened(record))
         record.dialled_ip, record.destination_match = peer.dialled_ip, peer.destination_match
 
     def _dial(self, authority: Authority | None, verdict: Verdict) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from egressproxy.planes.http_commands import CloseReason, Finished, NameRecord, Opened
+from egressproxy.planes.http_commands import CloseReason, Finished, NameRecord
 
 if TYPE_CHECKING:
     from egressproxy.planes.http_outbox import Outbox
@@ -45,7 +45,6 @@ class Records:
                 oldest = next(iter(self._open))
                 self._finish(self._open.pop(oldest), CloseReason.EVICTED)
             record = NameRecord(authority, verdict)
-            self._out.add(Opened(record))
         self._open[authority] = record
         return record
 

@@ -97,7 +97,8 @@ class Revoker:
         verdict = decide(facts, context.wall_clock())
         flow.ruleset = ruleset
         if verdict.is_allow:
-            flow.verdict = verdict
+            if not (flow.counted and _is_audited(flow.verdict) is not verdict.would_deny):
+                flow.verdict = verdict
             return True
         if ruleset.on_reload is OnReload.KEEP:
             self._report.kept += 1
@@ -114,6 +115,11 @@ class Revoker:
 def _is_by_address(flow: Flow) -> bool:
     """Whether pass 1 allowed it: then the address that its client wanted is dialled."""
     return flow.verdict is not None and flow.verdict.decided_by is Pass.NETWORK
+
+
+def _is_audited(verdict: Verdict | None) -> bool:
+    """As what an open flow was counted, and so what its last record has to say."""
+    return verdict is not None and verdict.would_deny
 
 
 def _is_allowed(_flow: Flow) -> bool:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 POLICY_DIGITS: Final = 16
 _STILL_OPEN: Final = "open"
-_HTTP: Final = "http"
 
 Sums = dict[tuple[int, int], list[Any]]
 """By bucket and subject: flows, octets up and down, first and last moment."""
@@ -75,8 +74,7 @@ def flows_of(record: FlowRecord) -> int:
         return record.count
     if record.action is not Action.ALLOW or record.plane is Plane.NETWORK:
         return record.count
-    was_open = record.dialled_ip is not None or record.protocol == _HTTP
-    return 0 if was_open else record.count
+    return record.count if record.dialled_ip is None else 0  # without an upstream it never opened
 
 
 def _sum(sums: Sums, key: tuple[int, int], record: FlowRecord, count: int) -> None:

@@ -435,6 +435,16 @@ def test_audit_lets_unknown_names_pass_and_writes_them_at_once(worlds: Worlds) -
     ]
 
 
+def test_what_audit_allowed_and_could_not_be_dialled_is_one_error(worlds: Worlds) -> None:
+    world = worlds()
+    port = world.intercept()
+    world.obey(mode=Mode.AUDIT)
+    client = world.connect(port)
+    client.send(get(NAME))
+    client.recv_all()
+    assert [(r.action, r.reason) for r in world.records] == [(ERROR, Reason.RESOLVE_FAILED)]
+
+
 class TestExplicit:
     def world(self, worlds: Worlds) -> tuple[World, socket.socket, int]:
         world = worlds()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from egressproxy.names import DnsName
-from egressproxy.planes.http_commands import CloseReason, Finished, Opened
+from egressproxy.planes.http_commands import CloseReason, Finished
 from egressproxy.planes.http_outbox import Outbox
 from egressproxy.planes.http_records import MAX_NAMES, Records, same_verdict
 from egressproxy.policy.rules import Origin, Rule
@@ -25,7 +25,6 @@ def test_a_name_used_again_is_the_same_record() -> None:
     records = Records(out)
     first = records.use(host(1), ALLOW)
     assert records.use(host(1), replace(ALLOW)) is first
-    assert out.take() == [Opened(first)]
     records.finish(CloseReason.DONE)
     assert out.take() == [Finished(first)]
     records.finish(CloseReason.DONE)
@@ -49,7 +48,7 @@ def test_an_error_takes_the_place_of_a_record_without_requests() -> None:
     records = Records(out)
     record = records.use(host(1), ALLOW)
     records.deny(host(1), FAILED, CloseReason.ERROR)
-    assert out.take() == [Opened(record), Finished(record)]
+    assert out.take() == [Finished(record)]
     assert (record.verdict, record.requests) == (FAILED, 1)
 
 

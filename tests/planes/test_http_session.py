@@ -81,7 +81,7 @@ class Play:
         """Commands as short lines; pages are cut to their status and reason."""
         self.seen += commands
         self.records += [each.record for each in commands if isinstance(each, Finished)]
-        return [line(command) for command in commands]
+        return [line(each) for each in commands if not isinstance(each, Opened)]
 
     def client(self, data: bytes) -> list[str]:
         return self.run(self.session.receive_client(data))
@@ -116,6 +116,11 @@ class Play:
         assert self.up(1, OK) == [f"client < {short(OK)}"]
         return self
 
+    @property
+    def opened(self) -> list[str]:
+        """The names that were opened, in order."""
+        return [str(each.record.authority) for each in self.seen if isinstance(each, Opened)]
+
     def data_to(self, peer: int | None) -> bytes:
         return b"".join(
             command.data
@@ -125,7 +130,7 @@ class Play:
         )
 
 
-def line(command: Command) -> str:  # a flat table
+def line(command: Command) -> str:
     match command:
         case SendClient(data):
             return f"client < {short(data)}"
@@ -166,7 +171,7 @@ OK_LINE = "client < HTTP/1.1 200 OK|Content-Length: 2||ok"
 class TestKeepAlive:
     def test_one_request(self) -> None:
         play = Play()
-        assert play.client(GET_A) == ["opened ok-a.example:80", "dial 1 ok-a.example:80"]
+        assert play.client(GET_A) == ["dial 1 ok-a.example:80"]
         assert play.connect(1) == [f"1 < {A_LINE}"]
         assert play.up(1, OK) == [OK_LINE]
         assert play.client_eof() == [
@@ -179,6 +184,24 @@ class TestKeepAlive:
         assert (record.dialled_ip, record.destination_match) == ("192.0.2.1", "yes")
         assert play.session.is_over
 
+    def test_a_name_is_opened_once_and_when_it_has_an_upstream(self) -> None:
+        play = Play()
+        play.client(GET_A)
+        assert play.opened == []
+        play.connect(1)
+        assert play.opened == ["ok-a.example:80"]
+        play.up(1, OK_CLOSE)
+        play.client(GET_A)
+        play.connect(2)
+        assert play.opened == ["ok-a.example:80"]
+
+    def test_what_never_has_an_upstream_is_not_opened(self) -> None:
+        play = Play()
+        play.client(GET_A)
+        play.run(play.session.upstream_failed(1, Reason.DIAL_FAILED))
+        assert play.opened == []
+        assert [each.verdict.action for each in play.records] == [Action.ERROR]
+
     def test_the_same_name_uses_the_same_upstream_and_every_request_is_judged(self) -> None:
         play = Play().kept_alive()
         for _ in range(3):
@@ -190,7 +213,6 @@ class TestKeepAlive:
     def test_another_allowed_name_reaches_its_own_upstream(self) -> None:
         play = Play().kept_alive()
         assert play.client(GET_B) == [
-            "opened ok-b.example:80",
             "close 1",
             "dial 2 ok-b.example:80",
         ]
@@ -228,7 +250,6 @@ class TestKeepAlive:
         play.session._judge = lambda _authority, _fault: other
         assert play.client(GET_A) == [
             "finished ok-a.example:80 allow rule 1 evicted",
-            "opened ok-a.example:80",
             "close 1",
             "dial 2 ok-a.example:80",
         ]
@@ -299,7 +320,6 @@ class TestPipelining:
         assert play.connect(1) == [f"1 < {A_LINE}"]
         assert play.up(1, OK) == [
             OK_LINE,
-            "opened ok-b.example:80",
             "close 1",
             "dial 2 ok-b.example:80",
         ]
@@ -309,7 +329,6 @@ class TestPipelining:
     def test_the_refusal_waits_for_the_answer_before_it(self) -> None:
         play = Play()
         assert play.client(GET_A + DENIED + GET_A) == [
-            "opened ok-a.example:80",
             "dial 1 ok-a.example:80",
         ]
         assert play.connect(1) == [f"1 < {A_LINE}"]
@@ -745,7 +764,7 @@ class TestBytesThatAreRefused:
 
     def test_audited_bytes_that_are_not_http_become_a_tunnel(self) -> None:
         play = Play(audit=True)
-        assert play.client(b"SSH-2.0-x\r\n") == ["opened None", "dial 1 None"]
+        assert play.client(b"SSH-2.0-x\r\n") == ["dial 1 None"]
         assert play.client(b"more") == []
         assert play.connect(1) == ["1 < SSH-2.0-x|more", "tunnel 1"]
 
@@ -888,7 +907,7 @@ class TestExplicit:
         assert play.client(
             b"GET http://ok-a.example:8080/p HTTP/1.1\r\nHost: ok-a.example:8080\r\n"
             b"Proxy-Connection: keep-alive\r\nProxy-Authorization: Basic x\r\n\r\n"
-        ) == ["opened ok-a.example:8080", "dial 1 ok-a.example:8080"]
+        ) == ["dial 1 ok-a.example:8080"]
         assert play.connect(1) == ["1 < GET /p HTTP/1.1|Host: ok-a.example:8080||"]
 
     def test_two_ports_are_two_destinations(self) -> None:
@@ -897,7 +916,6 @@ class TestExplicit:
         play.open(line % (b"", b""))
         play.up(1, OK)
         assert play.client(line % (b":81", b":81")) == [
-            "opened ok-a.example:81",
             "close 1",
             "dial 2 ok-a.example:81",
         ]

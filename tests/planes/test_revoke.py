@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from egressproxy.policy.rules import OnReload
+from egressproxy.policy.rules import Mode, OnReload
 from egressproxy.policy.verdict import Reason
 from egressproxy.wire.alert import ACCESS_DENIED
 from tests.planes.world import (
@@ -59,6 +59,27 @@ class TestReload:
         assert (report.closed, report.kept) == (0, 1)
         upstream.send(b"on")
         assert client.recv() == b"on"
+
+    @pytest.mark.parametrize("mode", Mode)
+    @pytest.mark.parametrize("is_audited", [True, False])
+    def test_an_open_flow_ends_as_what_it_was_counted(
+        self, worlds: Worlds, mode: Mode, *, is_audited: bool
+    ) -> None:
+        """Audited when it opened, allowed later, or the other way round: one flow all the same."""
+        world, port, server = tls_world(worlds)
+        allowed = (rule("good", NAME, ports=(f"tls:{port}",)),)
+        before, after = ((), allowed) if is_audited else (allowed, ())
+        world.obey(*before, mode=Mode.AUDIT)
+        client, upstream = tunnel(world, port, server)
+        new_mode = Mode.AUDIT if after == () else mode
+        report = world.engine.swap(ruleset(*after, mode=new_mode))
+        world.until(lambda: report.done)
+        client.close()
+        upstream.close()
+        world.until(lambda: world.engine.active == 0)
+        told = [each.would_deny for each in world.records]
+        assert told == ([True, True] if is_audited else [False])
+        assert sum(world.counters.totals().would_deny.values()) == is_audited
 
     def test_a_flow_on_its_way_dials_nobody_that_is_denied_now(self, worlds: Worlds) -> None:
         world, port, server = tls_world(worlds)

@@ -23,8 +23,12 @@ COUNTS: dict[str, tuple[FlowRecord, int]] = {
     "the same at its end": (flow(**AUDITED, dialled_ip="20.1.2.3", close_reason="idle"), 0),
     "one that never had an upstream": (flow(**AUDITED, close_reason="client_reset"), 1),
     "an audited name of an HTTP connection, at its end": (
-        flow(**AUDITED, protocol="http", close_reason="done"),
+        flow(**AUDITED, protocol="http", dialled_ip="20.1.2.3", close_reason="done"),
         0,
+    ),
+    "one whose client left while it was dialled": (
+        flow(**AUDITED, protocol="http", close_reason="client_closed"),
+        1,
     ),
     "audited packets": (flow(**AUDITED, plane=Plane.NETWORK, close_reason="open", count=3), 3),
     "audited packets, folded": (flow(**AUDITED, plane=Plane.NETWORK, count=3), 3),
