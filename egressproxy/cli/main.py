@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "denies": "denies",
     "doctor": "doctor",
     "down": "down",
+    "export": "export",
     "flows": "flows",
     "init": "init",
     "nft": "nft",

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import socket
 import sys
-import threading
 import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from egressproxy.errors import ServiceError
 from egressproxy.export import otlp
@@ -20,46 +15,11 @@ from egressproxy.export.otlp import OtlpSender, attributes, sentence
 from egressproxy.export.outlet import OtlpTarget
 from egressproxy.observe.record import NameSource
 from egressproxy.policy.verdict import Action, Pass, Reason
+from tests.export.collector import collector, plain
 from tests.export.records import MOMENT, record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@contextmanager
-def collector(requests: list[ExportLogsServiceRequest], port: int = 0) -> Iterator[str]:
-    """A server that takes OTLP logs over HTTP, as a collector's receiver does."""
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
-            assert self.path == "/v1/logs"
-            requests.append(ExportLogsServiceRequest.FromString(body))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", port), Receiver) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/v1/logs"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def plain(value: Any) -> Any:
-    """An AnyValue as Python has it."""
-    kind = value.WhichOneof("value")
-    if kind == "array_value":
-        return [plain(item) for item in value.array_value.values]
-    return getattr(value, kind)
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 
 def test_a_collector_receives_records() -> None:
