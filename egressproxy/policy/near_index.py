@@ -70,6 +70,8 @@ class NearIndex:
         self._texts: dict[str, list[_Place]] = {}
         self._known: dict[str, _Known] = {}
         self._near_tails: dict[str, tuple[_Place, ...]] = {}  # names share what they are below
+        # Beyond these no tail of a name is nearly a pattern: clients may ask for a hundred labels.
+        self._longest = self._most_dots = 0
         budget = MAX_PATTERNS
         for number, rule in enumerate(policy.rules):
             if rule.action is not Action.ALLOW or rule.any_destination:
@@ -78,6 +80,8 @@ class NearIndex:
                 self._suffixes.setdefault(pattern.suffix, []).append((number, place))
                 if budget:
                     budget -= 1
+                    self._longest = max(self._longest, len(pattern.suffix))
+                    self._most_dots = max(self._most_dots, pattern.suffix.count("."))
                     for text in _variants(pattern.suffix):
                         self._texts.setdefault(text, []).append((number, place))
 
@@ -174,6 +178,8 @@ class NearIndex:
         """The patterns that may be near a name, each once."""
         found: dict[_Place, None] = {}
         for tail in parents(name):
+            if tail.count(".") > self._most_dots + 1:
+                continue
             near = self._near_tails.get(tail)
             if near is None:
                 if len(self._near_tails) >= MAX_TAILS:
@@ -187,9 +193,10 @@ class NearIndex:
     def _near(self, tail: str) -> Iterator[_Place]:
         """The patterns whose suffix is a name, or nearly."""
         yield from self._suffixes.get(tail, ())
-        if "." in tail:
+        if 0 < tail.count(".") <= self._most_dots + 1:
             find = self._texts.get
-            for text in _variants(tail):
+            is_short = len(tail) <= self._longest + 1
+            for text in _variants(tail) if is_short else (_alike(tail),):
                 if places := find(text):
                     yield from places
 
@@ -199,7 +206,7 @@ def _variants(name: str) -> Iterator[str]:
 
     What it reads like; each label left out; each character left out.
     """
-    yield f"~{skeleton(name)}"
+    yield _alike(name)
     labels = name.split(".")
     if len(labels) > 2:
         for place in range(len(labels)):
@@ -207,6 +214,10 @@ def _variants(name: str) -> Iterator[str]:
     yield name
     for place in range(len(name)):
         yield name[:place] + name[place + 1 :]
+
+
+def _alike(name: str) -> str:
+    return f"~{skeleton(name)}"
 
 
 def _shown(rule: Rule, text: str) -> str:

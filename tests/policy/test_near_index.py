@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import given
@@ -16,6 +16,7 @@ from egressproxy.policy.near_index import (
     MAX_PATTERNS,
     MAX_TAILS,
     NearIndex,
+    _variants,
 )
 from egressproxy.policy.near_miss import MAX_NEAR_MISSES, NearMiss, near_misses
 from egressproxy.policy.near_name import Kind
@@ -24,6 +25,9 @@ from egressproxy.policy.verdict import Flow
 from tests.policy.building import HTTP, NOON, TCP, UDP, flow, name_list, policy, rule
 from tests.policy.test_explain import NEAR, SOME
 from tests.policy.test_ruleset import FLOWS, MOMENTS, POLICIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def find(one: Flow, found: Policy = SOME, now: float = NOON) -> tuple[NearMiss, ...]:
@@ -58,6 +62,29 @@ MISSPELT = {
 def test_one_letter_is_enough_for_a_misspelt_name(name: str) -> None:
     found = policy(rule("actions", "githubactions.com", "*.githubactions.com"))
     assert [miss.kind for miss in find(flow(name), found)] == [Kind.SPELLING]
+
+
+def test_names_of_very_many_labels_are_as_cheap_as_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client may ask for a hundred labels; each of their suffixes had hundreds of spellings."""
+    found = policy(rule("actions", "githubactions.com", "*.pkg.githubactions.com"))
+    index = NearIndex(found, ruleset := compile_policy(found))
+    texts: list[str] = []
+
+    def counted(name: str) -> Iterator[str]:
+        for text in _variants(name):
+            texts.append(text)
+            yield text
+
+    monkeypatch.setattr("egressproxy.policy.near_index._variants", counted)
+    long = ".".join(["a"] * 110)
+    for name in (
+        f"{long}.w1.example.com",
+        f"{long}.githubactons.com",
+        f"{'b' * 63}.{long[:149]}.c",
+    ):
+        one = flow(name)
+        index.misses(one, ruleset.decide(one, NOON), NOON)
+    assert len(texts) < 300
 
 
 @pytest.mark.parametrize("name", ["example.org", "hub.com", "a.b.c.d.e", "test", "github.org"])
