@@ -100,6 +100,12 @@ def shared_suffix(name: str) -> str:
     return ""
 
 
+def api_servers(name: str) -> str:
+    """The suffix of a cluster's API server, below which every tenant has some; or an empty text."""
+    _, _, suffix = name.partition(".")
+    return suffix if _API_SERVERS.fullmatch(suffix) else ""
+
+
 def name_findings(survey: Survey) -> Iterator[Finding]:
     """Of each allow rule in force, its lists included."""
     lists: dict[int, tuple[Pattern, ...]] = {}

@@ -11,12 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from egressproxy.catalog.notes import rows_of_name
 from egressproxy.names import DnsName
-from egressproxy.policy.lint_names import shared_suffix
+from egressproxy.policy.lint_names import api_servers, shared_suffix
 from egressproxy.policy.near_index import NearIndex
 from egressproxy.policy.near_name import Kind as Near
 from egressproxy.policy.verdict import Action, Flow, Reason, Verdict
 from egressproxy.ports import Protocol
+from egressproxy.review.imitation import imitated
 from egressproxy.review.judging import NOT_SERVED, Outcome, Unjudged, judge, outcome_of
 from egressproxy.review.model import Class
 
@@ -62,13 +64,24 @@ class Because:
     is_shared: bool = False
     """It is another's name for all that is known; with somebody's word it may be suggested."""
 
+    @classmethod
+    def of_strangers(cls, suffix: str) -> Because:
+        """Anybody can have a name below a suffix."""
+        text = f"any customer can have a name below {suffix}: make sure that it is yours"
+        return cls(text, is_shared=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A denied subject that a suggestion may open; ``hint`` is the rule that nearly does."""
+    """A denied subject that a suggestion may open; ``hint`` is the rule that nearly does.
+
+    ``shared`` is the suffix of an API server for which nobody gave the word: a requirement may name
+    it, to be looked at, and a rule may not.
+    """
 
     count: SubjectCount
     hint: str = ""
+    shared: str = ""
 
 
 @dataclass(slots=True)
@@ -108,21 +121,31 @@ def sort_denied(
     limits: Limits,
     now: float,
 ) -> Eligible:
-    """Sort what was denied; allows among ``counts`` are left out. Order is kept."""
+    """Sort what was denied; allows among ``counts`` are left out. Wanted ones keep their order."""
     sorter = _Sorter(ruleset, classifier, limits, NearIndex(policy, ruleset), now)
-    denied = [each for each in counts if each.subject.is_denied]
-    totals: dict[str, int] = {}
-    for each in denied:
-        totals[each.subject.target] = totals.get(each.subject.target, 0) + each.count
-    common = set(sorted(totals, key=lambda target: -totals[target])[:MAX_TARGETS])
     eligible = Eligible()
-    for each in denied:
-        target = each.subject.target
-        found = sorter.of(each.subject, totals[target], is_common=target in common)
+    left: list[tuple[SubjectCount, Verdict]] = []
+    totals: dict[str, int] = {}  # of what is left: the rest shall push nothing out
+    for each in counts:
+        found = sorter.at_once(each.subject) if each.subject.is_denied else None
         if isinstance(found, Because):
             eligible.withheld.append((each, found))
         elif found is not None:
-            eligible.wanted.append(Wanted(each, found))
+            left.append((each, found))
+            totals[each.subject.target] = totals.get(each.subject.target, 0) + each.count
+    documented = {t for t in totals if rows_of_name(t, policy.cloud)}
+    ranked = sorted(totals, key=lambda target: (target not in documented, -totals[target]))
+    common = set(ranked[:MAX_TARGETS])
+    for each, verdict in left:
+        target = each.subject.target
+        if target in common:
+            looked = sorter.closely(each, verdict, totals[target])
+        else:
+            looked = Because(f"beyond the {MAX_TARGETS:,} commonest", is_barred=False)
+        if isinstance(looked, Because):
+            eligible.withheld.append((each, looked))
+        else:
+            eligible.wanted.append(looked)
     return eligible
 
 
@@ -134,30 +157,34 @@ class _Sorter:
     index: NearIndex
     now: float
 
-    def of(self, subject: Subject, flows: int, *, is_common: bool) -> Because | str | None:
-        """Why not; or what nearly allows it, maybe nothing; or ``None`` where it is allowed."""
+    def at_once(self, subject: Subject) -> Because | Verdict | None:
+        """Why not, as far as lookups tell; ``None`` where it is allowed, else what denies it."""
         verdict = judge(subject, self.ruleset, self.now)
         if isinstance(verdict, Unjudged):
             return Because(verdict.value)
         if outcome_of(verdict) is Outcome.ALLOW:
             return None
-        because = _against(subject, verdict) or self._by_class(subject)
-        if because is not None:
-            return because
-        if not is_common:
-            return Because(f"beyond the {MAX_TARGETS:,} commonest", is_barred=False)
+        return _against(subject, verdict) or self._by_class(subject) or verdict
+
+    def closely(self, count: SubjectCount, verdict: Verdict, flows: int) -> Because | Wanted:
+        """Why not, or what is wanted; ``flows`` are those of its target."""
+        subject = count.subject
         name = None if subject.name is None else DnsName(subject.name)
         if name is not None and (because := self._denied_elsewhere(name)) is not None:
             return because
         near = self._near(subject, name, verdict)
         if near is not None and (because := _by_near_miss(near)) is not None:
             return because
-        if name is not None and (suffix := shared_suffix(name)) and not self.limits.is_mine(name):
-            text = f"any customer can have a name below {suffix}: make sure that it is yours"
-            return Because(text, is_shared=True)
+        is_mine = name is None or self.limits.is_mine(name)
+        if name is not None and not is_mine:
+            if meant := imitated(name):
+                return Because(f"it passes itself off as {meant}, which it is not below")
+            if suffix := shared_suffix(name):
+                return Because.of_strangers(suffix)
         if flows < self.limits.at_least:
             return Because(f"fewer than {self.limits.at_least} flows", is_barred=False)
-        return f"{near.rule.id} {near.text}" if near is not None else ""
+        hint = f"{near.rule.id} {near.text}" if near is not None else ""
+        return Wanted(count, hint, "" if is_mine or name is None else api_servers(name))
 
     def _by_class(self, subject: Subject) -> Because | None:
         finding = self.classifier.finding(subject)

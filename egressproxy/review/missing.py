@@ -9,7 +9,6 @@ catalog marks, is not for a deny to suggest: then the names alone are.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -66,8 +65,11 @@ def missing(
     left = [*wanted, *shared]
     strangers = {each.count.subject.id for each in shared}
     found = []
-    while best := _best(left, strangers, policy, skip):
+    skipped = set(skip)
+    while best := _best(left, strangers, policy, skipped):
         found.append(best)
+        if _is_narrowed(best):  # to one cluster: another one is not the catalog's to suggest
+            skipped.add(best.requirement.id)
         covered = {each.count.subject.id for each in best.covers}
         left = [each for each in left if each.count.subject.id not in covered]
     return tuple(found)
@@ -115,7 +117,7 @@ def _listing(
     strangers: set[int],
     policy: Policy,
 ) -> Listing | None:
-    options = _options(requirement, meant, policy)
+    options = _options(requirement, _ranked(meant, left, strangers), policy)
     try:
         rows = expand(
             requirement.id,
@@ -134,6 +136,24 @@ def _listing(
     return Listing(
         requirement=requirement, options=tuple(options.items()), rows=rows, covers=covers
     )
+
+
+def _ranked(meant: dict[str, int], left: Iterable[Wanted], strangers: set[int]) -> list[str]:
+    """Names by how much they say of parameters: nobody's before a stranger's, then the commonest.
+
+    A client may ask for its own registry as often as it likes.
+    """
+    doubtful = {
+        each.count.subject.name
+        for each in left
+        if each.shared or each.count.subject.id in strangers
+    }
+    return sorted(meant, key=lambda name: (name in doubtful, -meant[name], name))
+
+
+def _is_narrowed(listing: Listing) -> bool:
+    given = dict(listing.options)
+    return any(row.row.narrowed_by in given for row in listing.rows)
 
 
 def _is_opened(
@@ -171,13 +191,13 @@ def _is_template(row: Row) -> bool:
 # What names say of parameters
 
 
-def _options(requirement: Requirement, meant: dict[str, int], policy: Policy) -> dict[str, Option]:
-    """What a listing must say beyond the policy's own parameters."""
+def _options(requirement: Requirement, names: Sequence[str], policy: Policy) -> dict[str, Option]:
+    """What a listing must say beyond the policy's own parameters; the first names say it first."""
     given = dict(policy.parameters)
     rows = [row for row in requirement.rows_of(policy.cloud) if not row.is_note]
     hits = [
         (row, values, name)
-        for name in sorted(meant, key=lambda name: (-meant[name], name))
+        for name in names
         for row in rows
         for template in row.names
         if (values := _captured(template, name)) is not None
@@ -208,12 +228,15 @@ def _add(options: dict[str, Option], parameter: str, value: str) -> None:
 def _narrowed(
     rows: Iterable[Row], hits: Sequence[tuple[Row, dict[str, str], str]]
 ) -> dict[str, Option]:
-    """A row that one name can narrow, where one name was asked for: the cluster's API server."""
+    """A row that one name can narrow: the cluster's API server.
+
+    Where several were asked for, the first: without one the row would open every tenant's.
+    """
     found: dict[str, Option] = {}
     for row in rows:
-        names = Counter(name for hit, _, name in hits if hit is row)
-        if row.narrowed_by and len(names) == 1:
-            found[row.narrowed_by] = next(iter(names))
+        name = next((name for hit, _, name in hits if hit is row), None)
+        if row.narrowed_by and name is not None:
+            found[row.narrowed_by] = name
     return found
 
 

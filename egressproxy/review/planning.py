@@ -133,8 +133,10 @@ class Planner:
         ranked = sorted(by_target, key=lambda target: (-flows[target], target))
         beyond = set(ranked[MAX_NAMES:])
         for target in ranked:
-            if target in skip or target in beyond:
+            shared = by_target[target][0].shared
+            if target in skip or target in beyond or shared:
                 because = _TOO_FAR if target in skip else _TOO_MANY
+                because = Because.of_strangers(shared) if shared else because
                 plan.dropped += [(each.count, because) for each in by_target.pop(target)]
 
     def _wildcards(

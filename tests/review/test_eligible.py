@@ -59,6 +59,9 @@ WITHHELD = {
     "a lookalike": Case(
         DnsName("g\N{CYRILLIC SMALL LETTER BYELORUSSIAN-UKRAINIAN I}thub.com"), "only looks like"
     ),
+    "an imitation of what the policy has not": Case(
+        "mcr.rnicrosoft.com", "passes itself off as microsoft.com"
+    ),
     "a stranger's": Case("x.blob.core.windows.net", "make sure that it is yours", is_shared=True),
     "bytes": Case("a.example", "bytes are refused", {"reason": Reason.MALFORMED_HELLO}),
     "QUIC": Case(
@@ -160,7 +163,10 @@ def test_only_the_commonest_are_looked_at_closely(monkeypatch: pytest.MonkeyPatc
     bad = counted(subject("bad.example"), 1)
     found = sort(counted(subject("a.example"), 2), counted(subject("b.example"), 3), bad)
     assert [each.count.subject.name for each in found.wanted] == ["b.example"]
-    assert [because.is_barred for _, because in found.withheld] == [False, True]
+    assert {each.subject.name: because.is_barred for each, because in found.withheld} == {
+        "bad.example": True,
+        "a.example": False,
+    }
 
 
 def test_the_optional_where_it_is_asked_for() -> None:
@@ -185,3 +191,17 @@ def test_encrypted_client_hello() -> None:
     one = counted(subject("a.example", ech=True))
     found = sort_denied([one], mine, compile_policy(mine), TOLD, Limits(), NOON)
     assert "ech: allow" in found.withheld[0][1].text
+
+
+def test_what_is_withheld_anyway_pushes_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that is suspicious may ask for more names, and more often, than all others."""
+    monkeypatch.setattr("egressproxy.review.eligible.MAX_TARGETS", 1)
+    bad = [counted(subject(name), 1000) for name in ("bad.example", "gist.github.com")]
+    found = sort(*bad, subject("a.example"))
+    assert [each.count.subject.name for each in found.wanted] == ["a.example"]
+
+
+def test_documented_names_come_before_the_commonest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("egressproxy.review.eligible.MAX_TARGETS", 1)
+    found = sort(counted(subject("a.example"), 1000), subject("mcr.microsoft.com"))
+    assert [each.count.subject.name for each in found.wanted] == ["mcr.microsoft.com"]

@@ -33,9 +33,9 @@ CASES: dict[str, tuple[list[str], list[tuple[str, dict[str, object]]]]] = {
         ["mcr.microsoft.com", "packages.aks.azure.com", "lab-1.hcp.japaneast.azmk8s.io"],
         [("aks/core", {"api_server_fqdn": "lab-1.hcp.japaneast.azmk8s.io"})],
     ),
-    "the core, with two API servers": (
+    "the core, with two API servers: never everybody's": (
         ["mcr.microsoft.com", "a.hcp.japaneast.azmk8s.io", "b.hcp.japaneast.azmk8s.io"],
-        [("aks/core", {})],
+        [("aks/core", {"api_server_fqdn": "a.hcp.japaneast.azmk8s.io"})],
     ),
     "of what one name could mean, what opens least": (
         ["login.microsoftonline.com"],
@@ -81,6 +81,26 @@ def test_two_registries_are_listed_twice() -> None:
     ]
     found = missing(wanted(*names), (), policy())
     assert [dict(each.options)["registry"] for each in found] == ["first", "second"]
+
+
+def test_the_word_for_an_api_server_counts_more_than_how_often_another_was_wanted() -> None:
+    evil, mine = "evil.hcp.japaneast.azmk8s.io", "lab-1.hcp.japaneast.azmk8s.io"
+    names = [
+        Wanted(counted(subject(evil), 1000), shared="hcp.japaneast.azmk8s.io"),
+        Wanted(counted(subject(mine), 1)),
+        Wanted(counted(subject("mcr.microsoft.com"), 1)),
+    ]
+    (found,) = missing(names, (), policy(parameters=HERE))
+    assert dict(found.options) == {"api_server_fqdn": mine}
+
+
+def test_the_word_for_a_registry_counts_more_than_how_often_another_was_wanted() -> None:
+    def pair(registry: str, count: int) -> list[Wanted]:
+        names = (f"{registry}.azurecr.io", f"{registry}.eastus.data.azurecr.io")
+        return [Wanted(counted(subject(name), count)) for name in names]
+
+    (found,) = missing(pair("mine00", 1), pair("evil00", 1000), policy())
+    assert dict(found.options)["registry"] == "mine00"
 
 
 def test_a_parameter_that_is_nowhere_is_read_from_the_name() -> None:

@@ -98,10 +98,34 @@ def test_clients_of_no_group_are_everyone_and_told() -> None:
     assert found.risk.endswith("for every client: those seen are not all in source groups")
 
 
-def test_everybodys_wildcards_of_a_requirement_are_told() -> None:
+def test_another_api_server_is_anybodys() -> None:
+    """One ClientHello must not open every cluster of the region, nor one that is an attacker's."""
+    names = ("mcr.microsoft.com", "lab-1.hcp.japaneast.azmk8s.io")
+    evil = ("evil.hcp.japaneast.azmk8s.io", "evil.hcp.zzz.azmk8s.io")
+    found = told(
+        *(counted(subject(name), 9) for name in names), *(counted(subject(name)) for name in evil)
+    )
+    assert [each.entry for each in found if each.is_offered] == [
+        ("- aks/core: {api_server_fqdn: lab-1.hcp.japaneast.azmk8s.io, from: [cluster-a]}",)
+    ]
+    withheld = {each.title: each for each in found if not each.is_offered}
+    assert sorted(withheld) == sorted(evil)
+    assert withheld[evil[0]].why == (
+        "any customer can have a name below hcp.japaneast.azmk8s.io: make sure that it is yours"
+    )
+    assert "to: [evil.hcp.zzz.azmk8s.io]" in withheld[evil[1]].yaml
+
+
+def test_the_word_for_an_api_server() -> None:
     names = ("mcr.microsoft.com", "a.hcp.japaneast.azmk8s.io", "b.hcp.japaneast.azmk8s.io")
-    (found,) = told(*(counted(subject(name)) for name in names))
-    assert "any customer can have a name that is *.hcp.japaneast.azmk8s.io" in found.risk
+    found = told(
+        *(counted(subject(name)) for name in names),
+        limits=Limits(mine=("*.hcp.japaneast.azmk8s.io",)),
+    )
+    assert offered(found) == [
+        ("requirement", "aks/core"),
+        ("name", "b.hcp.japaneast.azmk8s.io"),
+    ]
 
 
 def test_requirements_then_names_then_wildcards_then_addresses() -> None:
