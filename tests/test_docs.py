@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import tomllib
@@ -17,6 +18,9 @@ from egressproxy.catalog import load_catalog
 from egressproxy.catalog.parameters import PARAMETERS
 from egressproxy.cli.main import cli
 from egressproxy.cli.run import NAMES
+from egressproxy.export.azure import azure_row
+from egressproxy.export.otlp import attributes, sentence
+from egressproxy.observe.read import read_line
 from egressproxy.observe.record import FlowRecord, Plane, to_json_line
 from egressproxy.policy.load import load_policy
 from egressproxy.policy.verdict import Action, Reason
@@ -202,6 +206,55 @@ def test_batch_table_of_the_readme_has_the_denied_alone(folder: Path) -> None:
         ["b.example", "tls", "443", "default_deny"],
         ["192.0.2.9", "tcp", "22", "default_deny"],
     ]
+
+
+def _examples() -> dict[str, str]:
+    return {block.name: block.text for block in blocks(DOCS / "export.md") if block.name}
+
+
+@pytest.mark.parametrize("form", ["azure", "syslog"])
+def test_exports_of_the_docs_are_what_is_written(form: str, tmp_path: Path) -> None:
+    log = tmp_path / "flows.jsonl"
+    log.write_text(_examples()["flows.jsonl"])
+    asked = ["export", "--format", form, "--gateway", "hub-1", str(log)]
+    assert CliRunner().invoke(cli, asked, catch_exceptions=False).output == _examples()[form]
+
+
+def test_attributes_of_the_docs_are_those_of_the_first_record() -> None:
+    record = read_line(_examples()["flows.jsonl"].splitlines()[0].encode())
+    assert record is not None
+    expected = {"body": sentence(record), "attributes": attributes(record)}
+    assert json.loads(_examples()["otlp"]) == expected
+
+
+def test_data_collection_rule_has_every_column_that_is_written() -> None:
+    """And no other but those that a row has where it stands for several, and the agent's own."""
+    file = ROOT / "deploy" / "azure-monitor" / "data-collection-rule.json"
+    properties = json.loads(file.read_text())["properties"]
+    record = FlowRecord(
+        0.0,
+        "f",
+        1,
+        Action.DENY,
+        Reason.DEFAULT_DENY,
+        Plane.NETWORK,
+        "tls",
+        "10.1.0.4",
+        443,
+        count=2,
+    )
+    rows = (record, record._replace(protocol="udp"), record._replace(reason=Reason.DNS_REFUSED))
+    for row in map(azure_row, rows):
+        table = row.pop("Type")
+        columns = properties["streamDeclarations"][f"Custom-{table}"]["columns"]
+        assert {each["name"] for each in columns} == row.keys() | {"Computer"}
+        (source,) = [
+            each for each in properties["dataSources"]["logFiles"] if each["name"] == table
+        ]
+        (flow,) = [each for each in properties["dataFlows"] if each["streams"] == source["streams"]]
+        assert source["streams"] == [f"Custom-{table}"]
+        assert source["filePatterns"][0].endswith(f"/{table}.json")
+        assert flow["outputStream"] == f"Custom-{table}_CL"
 
 
 def _command(words: list[str]) -> tuple[str, set[str]]:

@@ -29,6 +29,7 @@ NO_SNI: Final = "SNI TLS extension was missing"
 """What Azure Firewall says of it."""
 
 _REFUSED: Final = 5  # RCODE, RFC 1035 section 4.1.1
+_MAX_INT: Final = 2**31 - 1  # of Kusto's int
 _APPLICATION: Final = {"tls": "HTTPS", "http": "HTTP"}
 _UNMATCHED: Final = frozenset(
     {Reason.DEFAULT_DENY, Reason.NEW_NAME, Reason.EXPIRED_RULE, Reason.QUIC_REFUSED}
@@ -88,7 +89,7 @@ def _application(record: FlowRecord) -> dict[str, Any]:
         "WebCategory": "",
         "IsTlsInspected": False,
         "IsExplicitProxyRequest": record.plane is Plane.EXPLICIT,
-        **({"ApplicationRuleCount": record.count} if record.count > 1 else {}),
+        **_count("ApplicationRuleCount", record),
     }
 
 
@@ -98,8 +99,12 @@ def _network(record: FlowRecord) -> dict[str, Any]:
         **_common(record, Table.NETWORK),
         "Protocol": protocol,
         "DestinationIp": record.dst_ip or record.dialled_ip or "",
-        **({"NetworkRuleCount": record.count} if record.count > 1 else {}),
+        **_count("NetworkRuleCount", record),
     }
+
+
+def _count(column: str, record: FlowRecord) -> dict[str, int]:
+    return {column: min(record.count, _MAX_INT)} if record.count > 1 else {}
 
 
 def _common(record: FlowRecord, table: Table) -> dict[str, Any]:

@@ -152,6 +152,10 @@ CASES: dict[str, tuple[FlowRecord, dict[str, Any]]] = {
         record(count=41),
         {"Type": "AZFWApplicationRule", "ApplicationRuleCount": 41},
     ),
+    "more flows than the column holds": (
+        record(count=1 << 32),
+        {"ApplicationRuleCount": 2147483647},
+    ),
     "a packet that nothing matched": (
         record(plane=Plane.NETWORK, protocol="udp", dst_port=53, name=None, count=3),
         {
