@@ -61,12 +61,52 @@ MULTI_TENANT: Final = frozenset(
     "openai.azure.com",
     "cognitiveservices.azure.com",
     "azureml.ms",
+    # https://learn.microsoft.com/azure/private-link/private-endpoint-dns
+    *(
+        f"{service}.storage.azure.net"
+        for service in ("blob", "dfs", "file", "queue", "table", "web")
+    ),
+    "azuredatabricks.net",
+    "azurehdinsight.net",
+    "azurehealthcareapis.com",
+    "azuresynapse.net",
+    "batch.azure.com",
+    "cassandra.cosmos.azure.com",
+    "digitaltwins.azure.net",
+    "grafana.azure.com",
+    "gremlin.cosmos.azure.com",
+    "kusto.windows.net",
+    "logic.azure.com",
+    "redis.azure.net",
+    "redisenterprise.cache.azure.net",
+    "services.ai.azure.com",
+    # Microsoft's for its tenants
+    "b2clogin.com",
+    "crm.dynamics.com",
+    "devtunnels.ms",
+    "onmicrosoft.com",
+    "sharepoint.com",
     "githubusercontent.com",
     "amazonaws.com",
     "cloudfront.net",
     "googleapis.com",
     "r2.dev",
     "workers.dev",
+    "aliyuncs.com",
+    "b-cdn.net",
+    "backblazeb2.com",
+    "fastly.net",
+    "firebaseio.com",
+    "myqcloud.com",
+    "oraclecloud.com",
+    "wasabisys.com",
+    # A name for whoever wants to see what comes out
+    "burpcollaborator.net",
+    "interact.sh",
+    "loca.lt",
+    *(f"oast.{end}" for end in ("fun", "live", "me", "online", "pro", "site")),
+    "oastify.com",
+    "webhook.site",
 }
 """Suffixes under which anybody can have a name, beyond what publicsuffix.org lists as private."""
 
@@ -78,7 +118,7 @@ _ABOVE: Final[dict[str, str]] = {
 """What lies above them, each with the first of them below it."""
 
 _API_SERVERS: Final = re.compile(
-    r"hcp\.[a-z0-9]+\.(.+\.)?(azmk8s\.io|azk8s\.cn|containerservice\.azure\.us)"
+    r"(?:hcp|privatelink)\.[a-z0-9]+\.(.+\.)?(azmk8s\.io|azk8s\.cn|containerservice\.azure\.us)"
 )
 _REGISTRY: Final = "acr"
 

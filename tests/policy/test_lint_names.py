@@ -100,6 +100,28 @@ def test_a_list_is_one_finding_whatever_it_has() -> None:
     assert "names.txt has *.github.io, *.azurewebsites.net, *.r2.dev and 1 more" in found[0]
 
 
+ANYBODYS = {
+    "storage of a DNS zone": "evil.z12.blob.storage.azure.net",
+    "a data explorer": "evil.japaneast.kusto.windows.net",
+    "a batch account": "evil.japaneast.batch.azure.com",
+    "a workflow with a trigger for anybody": "prod-01.japaneast.logic.azure.com",
+    "a synapse workspace": "evil.sql.azuresynapse.net",
+    "a tenant": "evil.onmicrosoft.com",
+    "a tunnel to a desk": "evil-8080.asse.devtunnels.ms",
+    "another cloud's storage": "evil.oss-ap-northeast-1.aliyuncs.com",
+    "a listener for anybody": "evil.oast.fun",
+}
+
+
+@pytest.mark.parametrize("case", ANYBODYS)
+def test_a_name_there_is_anybodys(case: str) -> None:
+    assert shared_suffix(ANYBODYS[case])
+
+
+def test_private_api_servers_are_every_tenants() -> None:
+    assert is_shared("privatelink.japaneast.azmk8s.io")
+
+
 @pytest.mark.parametrize("suffix", sorted(MULTI_TENANT))
 def test_suffixes_are_names(suffix: str) -> None:
     assert DnsName(suffix) == suffix
