@@ -21,6 +21,8 @@ from egressproxy.ports import MAX_PORT, Protocol
 from egressproxy.resolve.guard import is_never_dialled
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from egressproxy.policy.ruleset import Ruleset
     from egressproxy.review.model import Subject
 
@@ -182,16 +184,36 @@ def _by_address(flow: Flow, ruleset: Ruleset, now: float) -> Verdict | None:
 
 
 def _by_name(subject: Subject, flow: Flow, ruleset: Ruleset, now: float) -> Verdict:
-    """Pass 2, by the protocols that the flow may turn out to speak; the kindest answer."""
-    verdict = ruleset.decide_application(flow, now)
-    if flow.name is None:
-        return verdict
-    is_tunnel = subject.plane is Plane.EXPLICIT and subject.name_source is NameSource.CONNECT
-    is_unread = subject.plane is Plane.NETWORK and flow.protocol is Protocol.TCP
-    if is_tunnel or is_unread:
-        for protocol in (Protocol.TLS, Protocol.HTTP):
-            if (protocol, flow.port) in ruleset.application_ports():
-                other = ruleset.decide_application(flow._replace(protocol=protocol), now)
-                if outcome_of(other).rank > outcome_of(verdict).rank:
-                    verdict = other
+    """Pass 2; of what nobody has read, by the protocols that it may turn out to speak."""
+    if flow.name is not None:
+        if subject.plane is Plane.EXPLICIT and subject.name_source is NameSource.CONNECT:
+            return _of_connect(flow, ruleset, now)
+        if subject.plane is Plane.NETWORK and flow.protocol is Protocol.TCP:
+            return _kindest(flow, ruleset, now)
+    return ruleset.decide_application(flow, now)
+
+
+def _of_connect(flow: Flow, ruleset: Ruleset, now: float) -> Verdict:
+    """As ``planes.explicit``: TLS is asked first, and HTTP only lets pass what a rule allows."""
+    verdict = ruleset.decide_application(flow._replace(protocol=Protocol.TLS), now)
+    if outcome_of(verdict) is not Outcome.ALLOW:
+        for other in _as_one_of((Protocol.HTTP,), flow, ruleset, now):
+            if outcome_of(other) is Outcome.ALLOW:
+                return other
     return verdict
+
+
+def _kindest(flow: Flow, ruleset: Ruleset, now: float) -> Verdict:
+    verdict = ruleset.decide_application(flow, now)
+    for other in _as_one_of((Protocol.TLS, Protocol.HTTP), flow, ruleset, now):
+        if outcome_of(other).rank > outcome_of(verdict).rank:
+            verdict = other
+    return verdict
+
+
+def _as_one_of(
+    protocols: Iterable[Protocol], flow: Flow, ruleset: Ruleset, now: float
+) -> Iterator[Verdict]:
+    for protocol in protocols:
+        if (protocol, flow.port) in ruleset.application_ports():
+            yield ruleset.decide_application(flow._replace(protocol=protocol), now)

@@ -126,6 +126,13 @@ CASES = (
         dst_port=8080,
         **TUNNEL,
     ),
+    case(
+        "a tunnel that only a trial for http lets pass, which CONNECT is not asked about",
+        policy(rule("t", "a.example", ports="http:8080", action=Action.DENY, audit=True)),
+        Outcome.DENY,
+        dst_port=8080,
+        **TUNNEL,
+    ),
     case("the kernel's, by its name", policy(ALT), Outcome.ALLOW, dst_port=8443, **NETWORK),
     case("the kernel's, nothing listens there", policy(WEB), Outcome.DENY, dst_port=22, **NETWORK),
     case(
