@@ -160,8 +160,9 @@ class OtlpSender:
 
 
 def sentence(record: FlowRecord) -> str:
-    """A record in one line, for people."""
-    target = record.name or record.dst_ip or "somewhere"
+    """A record in one line, for people; what a client put into its name cannot act on a screen."""
+    asked = record.name or record.dst_ip or "somewhere"
+    target = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in asked)
     outcome = f"would deny ({record.reason})" if record.would_deny else str(record.action)
     return (
         f"{outcome} {record.protocol}:{record.dst_port} {target} from {record.src_ip}:"

@@ -63,6 +63,10 @@ SENTENCES = {
         record(name=None, protocol="udp", dst_port=53),
         "deny udp:53 20.1.2.3 from 10.240.0.4: default_deny",
     ),
+    "a name that would act on a screen": (
+        record(name="\x1b[31ma\u202eb\n"),
+        "deny tls:443 \ufffd[31ma\ufffdb\ufffd from 10.240.0.4: default_deny",
+    ),
     "nowhere": (
         record(name=None, dst_ip=None),
         "deny tls:443 somewhere from 10.240.0.4: default_deny",
