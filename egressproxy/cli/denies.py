@@ -86,6 +86,7 @@ def command(
             form=form,
             now=now,
             is_folded=is_folded,
+            has_policy=policy_file is not None,
         )
         found = print_listing(records, listing, classifier)
     if exit_code and found.lines:

@@ -15,7 +15,7 @@ from egressproxy.cli.review_page import Layout, classes_row, number, rows, summa
 from egressproxy.review import queries
 from egressproxy.review.ask import describe, query_of
 from egressproxy.review.formats import lines_as_csv, report_as_json, stamp
-from egressproxy.review.model import Filter, Group
+from egressproxy.review.model import Class, Filter, Group
 from egressproxy.review.report import Report, report
 
 if TYPE_CHECKING:
@@ -27,13 +27,15 @@ if TYPE_CHECKING:
 TERMINAL_LINES: Final = 30
 """Lines of a report on a terminal unless asked for otherwise; everything in a pipe."""
 MIN_WIDTH: Final = 60
+_WITH_POLICY: Final = "hint: --policy FILE tells near misses, and what that policy allows by now"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
     """How flows are listed; ``form`` is ``text``, ``json`` or ``csv``.
 
-    ``is_folded``: names alike below one suffix are one line, of a text.
+    ``is_folded``: names alike below one suffix are one line, of a text. ``has_policy``: classes are
+    as a policy sees them, or there are none; where not, a person is told what one would add.
     """
 
     where: Filter
@@ -43,6 +45,7 @@ class Listing:
     form: str
     now: float
     is_folded: bool = False
+    has_policy: bool = True
 
 
 def print_listing(records: Records, listing: Listing, classifier: Findings | None) -> Report:
@@ -109,6 +112,9 @@ def _print_text(found: Report, records: Records, listing: Listing, width: int | 
     for row in rows(found, layout):
         click.echo(row, color=colour())
     _print_remarks(found, records)
+    is_unsure = any(each.kind is Class.UNKNOWN for each in found.classes)
+    if width and is_unsure and not listing.has_policy:
+        click.echo(f"\n{_WITH_POLICY}", err=True)
 
 
 def _title(listing: Listing) -> str:

@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from egressproxy.review.model import Group
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _FOR_DENIES: Final = (Group.CLASS,)
 _BY_CLASS: Final = (Group.NAME, Group.SOURCE, Group.CLASS)
+_OF_REPORTS: Final = ("group_by", "sort", "limit")
 
 
 def listing_options(*, is_classed: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -59,6 +61,8 @@ def listing_options(*, is_classed: bool) -> Callable[[Callable[..., None]], Call
                 raise click.UsageError("--json and --csv: give one of them")
             if as_csv and is_live:
                 raise click.UsageError("--follow prints text, or with --json a JSON object a line")
+            if is_live and (given := _given(_OF_REPORTS)):
+                raise click.UsageError(f"--follow prints every flow as it comes: leave out {given}")
             if sort is None:
                 sort = "class" if is_classed and kwargs["group_by"] in _BY_CLASS else "count"
             form = "json" if as_json else "csv" if as_csv else "text"
@@ -67,3 +71,10 @@ def listing_options(*, is_classed: bool) -> Callable[[Callable[..., None]], Call
         return with_form
 
     return decorate
+
+
+def _given(names: tuple[str, ...]) -> str:
+    """Those of some options that are on the command line, as they are written there."""
+    source_of = click.get_current_context().get_parameter_source
+    typed = (name for name in names if source_of(name) is ParameterSource.COMMANDLINE)
+    return ", ".join(f"--{name.replace('_', '-')}" for name in typed)

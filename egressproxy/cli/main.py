@@ -12,7 +12,7 @@ from typing import Final
 
 import click
 
-from egressproxy.errors import EgressproxyError
+from egressproxy.errors import EgressproxyError, nearest
 
 EXIT_ALLOW: Final = 0
 EXIT_DENY: Final = 1
@@ -64,6 +64,14 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; a name that is almost a command's is told with that."""
+        if args[0] not in COMMANDS and (hint := nearest(args[0], COMMANDS)):
+            ctx.fail(f"No such command {args[0]!r}: {hint}")
+        return super().resolve_command(ctx, args)
 
 
 def _tell_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -37,6 +37,7 @@ ssh hub-2 cat /var/log/egressproxy/flows.jsonl | egressproxy review import --gat
 _BOUNDS: Final = Bounds(max_age_days=36_600, max_bytes=1 << 50)
 """An import forgets nothing: the gateway whose store it is does, by its own settings."""
 _LATE_S: Final = 3600
+_MAKE_ONE: Final = "--store review.db makes one, which the other commands read by the same option"
 
 
 @click.group()
@@ -59,7 +60,7 @@ def import_(files: tuple[str, ...], gateway: str | None, store: str | None) -> N
     that are no records are counted and left out. Ends with 2 if a file could not be read.
     """
     is_whole = True
-    with open_store(store or default_place()) as opened:
+    with open_store(store or default_place(hint=_MAKE_ONE)) as opened:
         writer = Writer(opened, gateway=gateway or socket.gethostname(), bounds=_BOUNDS)
         for file in files:
             try:

@@ -180,8 +180,8 @@ def warnings_of(log: Path, done: Imported) -> Iterator[str]:
         yield f"{log}: no records in it"
 
 
-def default_place() -> str:
-    """The store of the gateway on this machine."""
+def default_place(*, hint: str | None = None) -> str:
+    """The store of the gateway on this machine; ``hint`` says what to do where there is none."""
     try:
         os.stat(DEFAULT_STORE)  # noqa: PTH116 - exists() hides that it may not be looked at
     except PermissionError:
@@ -190,6 +190,7 @@ def default_place() -> str:
         log = DEFAULT_LOG if DEFAULT_LOG.exists() else "FILE"
         raise EgressproxyError(
             f"there is no review store: neither --store nor {STORE_VARIABLE}, nor {DEFAULT_STORE}",
-            hint=f"--log {log} reads a log without one; a gateway keeps one with --review-store",
+            hint=hint
+            or f"--log {log} reads a log without one; a gateway keeps one with --review-store",
         ) from None
     return str(DEFAULT_STORE)

@@ -103,11 +103,11 @@ def command(
         click.echo(f"{policy_file}, {_asked(where, now)}: {heading(found, denied)}", err=True)
         if len(counts) == MAX_SUBJECTS:
             click.echo(f"only the commonest {MAX_SUBJECTS:,} combinations were read", err=True)
-        click.echo(err=True)
     written = write_include(target, found, policy, now) if target is not None else None
     if is_json:
         click.echo(json.dumps(as_json(found), indent=2))
     elif written is None:
+        click.echo(err=True)
         for row in yaml_rows(include_text(found, now)):
             click.echo(row, color=colour())
     for row in () if is_json else withheld_rows(found):

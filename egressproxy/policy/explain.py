@@ -183,7 +183,7 @@ _WHY: Final = {
     Reason.EXPIRED_RULE: "its rule has expired",
     Reason.NO_SNI: "no rule matches the address, and the client gives no server name",
     Reason.IP_LITERAL: "no rule matches the address, and the Host is an address",
-    Reason.FORBIDDEN_ADDRESS: "the gateway dials no such address",
+    Reason.FORBIDDEN_ADDRESS: "the address is private or special, and no rule opens it",
     Reason.QUIC_REFUSED: "QUIC is refused, so that the client falls back to TCP",
     Reason.ECH_REFUSED: "Encrypted ClientHello is refused",
     Reason.MALFORMED_HELLO: "the bytes begin as TLS and are no ClientHello",

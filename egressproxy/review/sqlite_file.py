@@ -32,12 +32,19 @@ def look_at_file(path: Path, *, is_reader: bool) -> None:
         StoreError: it cannot be opened or made, or is no database.
     """
     flags = os.O_RDONLY if is_reader else os.O_RDWR | os.O_CREAT
+    if os.path.isdir(path):  # noqa: PTH112 - is_dir() raises where it may not look
+        raise StoreError(
+            f"{path} is a folder, and no review store",
+            hint=f"give a file in it: {path / 'review.db'}",
+            code="foreign",
+        )
     try:
         fd = os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
     except FileNotFoundError as error:
         raise StoreError(
             f"there is no review store at {path}",
-            hint="start the gateway with --review-store, or egressproxy review import FILE"
+            hint="start the gateway with --review-store, or make one of logs:"
+            f" egressproxy review import --store {path} FILE"
             if is_reader
             else f"make the folder first: {path.parent}",
             code="missing",

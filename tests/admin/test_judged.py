@@ -93,7 +93,7 @@ ANEW = {
     "an address that is never dialled": (
         {"name": None, "dst_ip": "169.254.169.254", "protocol": "tcp", "dst_port": 80},
         False,
-        "the gateway dials no such address",
+        "the address is private or special, and no rule opens it",
     ),
     "an address that pass 1 allows": (
         {"name": None, "dst_ip": "20.1.2.9", "protocol": "tcp", "dst_port": 1433},

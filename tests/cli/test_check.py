@@ -157,7 +157,7 @@ def test_what_is_never_dialled_is_denied(policy_file: Path, target: str, mode: s
     shown, _, port = target.rpartition(":")
     assert result.output.splitlines() == [
         f"deny  {shown.strip('[]')}  tcp:{port}  from 10.241.4.7 (build)"
-        "  forbidden_address: the gateway dials no such address",
+        "  forbidden_address: the address is private or special, and no rule opens it",
         f"  note    {NEVER_DIALLED}",
     ]
     one = json.loads(run(policy_file, target, "--json").output)

@@ -273,6 +273,10 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "a misspelt class": (("--class", "near-mis"), ("did you mean near-miss?",)),
     "json and csv": (("--json", "--csv"), ("give one of them",)),
     "csv and follow": (("--csv", "--follow"), ("--follow prints text",)),
+    "follow and what only a report has": (
+        ("--follow", "--group-by", "source", "--limit", "3"),
+        ("--follow prints every flow as it comes: leave out --group-by, --limit",),
+    ),
     "no such group": (("--group-by", "colour"), ("'colour' is not one of",)),
 }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from egressproxy.cli import main as main_module
 from egressproxy.errors import ServiceError
@@ -116,3 +117,17 @@ def test_missing_streams_are_stood_in_for(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(SystemExit) as caught:
         main_module.main()
     assert caught.value.code == 0
+
+
+MISSPELT = {
+    "a letter": ("deneis", "No such command 'deneis': did you mean denies?"),
+    "nothing near": ("xyzzy", "No such command 'xyzzy'."),
+    "an empty one": ("", "No such command ''."),
+}
+
+
+@pytest.mark.parametrize(("word", "told"), MISSPELT.values(), ids=MISSPELT)
+def test_no_such_command(word: str, told: str) -> None:
+    done = CliRunner().invoke(main_module.cli, [word])
+    assert done.exit_code == main_module.EXIT_ERROR
+    assert told in done.stderr

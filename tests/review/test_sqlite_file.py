@@ -79,15 +79,18 @@ def test_an_empty_file_becomes_a_store_but_not_for_a_reader(tmp_path: Path) -> N
 def test_places_that_cannot_be(tmp_path: Path) -> None:
     places = {
         str(tmp_path / "no" / "folder.db"): "missing",
-        str(tmp_path): "permission",
+        str(tmp_path): "foreign",
         "review\0.db": "permission",
-        "": "permission",
+        "": "foreign",
     }
     for place, code in places.items():
-        with pytest.raises(StoreError) as raised:
-            open_store(place)
-        assert raised.value.code == code, place
-        assert raised.value.hint
+        for is_reader in (False, True):
+            with pytest.raises(StoreError) as raised:
+                open_store(place, is_reader=is_reader)
+            assert raised.value.code == code, place
+            assert raised.value.hint
+    with pytest.raises(StoreError, match="is a folder, and no review store"):
+        open_store(str(tmp_path), is_reader=True)
 
 
 def test_a_writer_that_waits_too_long_says_busy(
