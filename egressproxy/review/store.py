@@ -46,10 +46,18 @@ class Store:
     """An open store; its methods may be called from any thread, also at the same time."""
 
     def __init__(
-        self, engine: Engine, place: str, *, is_reader: bool, secrets: tuple[str, ...] = ()
+        self,
+        engine: Engine,
+        place: str,
+        *,
+        is_reader: bool,
+        file: Path | None = None,
+        secrets: tuple[str, ...] = (),
     ) -> None:
         self._engine = engine
         self._secrets = secrets
+        self._file = file
+        self._identity: tuple[int, int] | None = None
         self._reading = engine.execution_options(reads=True)
         self.place = place
         """Where it is, for people: no password in it."""
@@ -75,8 +83,13 @@ class Store:
         """A transaction that writes: all or nothing, the only one at its time.
 
         Raises:
-            StoreError: it could not begin, go on or end; then nothing was written.
+            StoreError: it could not begin, go on or end; then nothing was written. Of a file that
+                is not the one that was opened the code is ``missing``: what was remembered of its
+                rows is worth nothing, so it has to be opened anew.
         """
+        if self._is_gone():
+            self._engine.dispose()
+            raise self._gone()
         with self._faults(), self._engine.begin() as connection:
             if self.dialect == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY})
@@ -89,6 +102,8 @@ class Store:
         Raises:
             StoreError: a question could not be asked or answered.
         """
+        if self._is_gone():
+            self._look_again()
         with self._faults(), self._reading.connect() as connection:
             yield connection
 
@@ -121,6 +136,33 @@ class Store:
         """Let go of all connections; it can be used again, and then opens new ones."""
         self._engine.dispose()
 
+    def watch_file(self) -> None:
+        """From now on nothing is written into, or read from, a file that is no longer there."""
+        self._identity = _identity(self._file)
+
+    def _is_gone(self) -> bool:
+        return self._identity is not None and _identity(self._file) != self._identity
+
+    def _look_again(self) -> None:
+        """Go on with the file that is at the place now; a writer has to open it anew."""
+        self._engine.dispose()
+        now = _identity(self._file)
+        if now is None or not self.is_reader:
+            raise self._gone()
+        before, self._identity = self._identity, now
+        try:
+            _prepare(self)
+        except BaseException:
+            self._identity = before
+            raise
+
+    def _gone(self) -> StoreError:
+        return StoreError(
+            f"the review store {self.place} was moved, deleted or replaced",
+            hint="the gateway makes a new one",
+            code="missing",
+        )
+
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
         try:
@@ -145,6 +187,7 @@ def open_store(place: str, *, is_reader: bool = False) -> Store:
     Raises:
         StoreError: it cannot be reached or made, is not a store, or is of a later version.
     """
+    path = None
     if _URL.match(place):
         url = postgresql_url(place)
         engine, where = postgresql_engine(url, is_reader=is_reader), shown(url)
@@ -154,12 +197,13 @@ def open_store(place: str, *, is_reader: bool = False) -> Store:
         look_at_file(path, is_reader=is_reader)
         engine, where = sqlite_engine(path, is_reader=is_reader), place
         secrets = ()
-    store = Store(engine, where, is_reader=is_reader, secrets=secrets)
+    store = Store(engine, where, is_reader=is_reader, file=path, secrets=secrets)
     try:
         _prepare(store)
     except BaseException:
         store.close()
         raise
+    store.watch_file()
     return store
 
 
@@ -189,6 +233,15 @@ def _prepare(store: Store) -> None:
                     {"key": "pruned", "value": "0"},
                 ],
             )
+
+
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    """What tells a file from others of its name; ``None`` of an empty one, and where is none."""
+    try:
+        status = file.stat() if file is not None else None
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if status is not None and status.st_size else None
 
 
 def _is_ours(connection: Connection, place: str) -> bool:

@@ -192,6 +192,8 @@ class Keeper:
             journal().error("the review store fails, it is tried again", why=str(error))
         if self._tries % MAX_TRIES == 0 and error.code == StoreError.code and self._is_well():
             self._give_up(error)
+        if error.code == "missing":  # its file was moved away: the next turn makes a new one
+            self._writer = None
         self._retry_at = self._clock() + self._delay_s
         self._delay_s = min(2 * self._delay_s, MAX_RETRY_S)
 

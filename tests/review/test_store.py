@@ -12,7 +12,8 @@ from egressproxy.review import schema
 from egressproxy.review.store import Store, open_store
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 def versions(store: Store) -> list[str]:
@@ -163,3 +164,57 @@ def test_too_many_questions_at_once(store: Store, monkeypatch: pytest.MonkeyPatc
             ask_many(stack)
         assert raised.value.code == "busy"
     assert versions(store) == [str(schema.VERSION)]
+
+
+def _move_away(path: Path) -> None:
+    for each in path.parent.glob(f"{path.name}*"):
+        each.rename(each.with_name(f"old-{each.name}"))
+
+
+def _delete(path: Path) -> None:
+    for each in path.parent.glob(f"{path.name}*"):
+        each.unlink()
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+AWAY = {"moved": _move_away, "deleted": _delete, "emptied": _empty}
+
+
+@pytest.mark.parametrize("act", AWAY.values(), ids=AWAY)
+def test_nothing_is_written_into_a_file_that_is_gone(
+    tmp_path: Path, act: Callable[[Path], None]
+) -> None:
+    """What the hint of a damaged store says to do, while a gateway runs."""
+    place = tmp_path / "review.db"
+    with open_store(str(place)) as store:
+        assert versions(store)
+        act(place)
+        with pytest.raises(StoreError) as raised, store.begin():
+            pytest.fail("it has begun")
+        assert raised.value.code == "missing"
+        assert "moved" in raised.value.message
+    with open_store(str(place)) as again:
+        assert versions(again) == [str(schema.VERSION)]
+
+
+def test_a_reader_goes_on_with_the_file_that_is_there(tmp_path: Path) -> None:
+    place, other = tmp_path / "review.db", tmp_path / "other.db"
+    open_store(str(place)).close()
+    with open_store(str(other)) as made, made.begin() as connection:
+        connection.execute(insert(schema.meta), [{"key": "mine", "value": "other"}])
+    kept = select(schema.meta.c.value).where(schema.meta.c.key == "mine")
+    with open_store(str(place), is_reader=True) as reader:
+        assert versions(reader)
+        _move_away(place)
+        with pytest.raises(StoreError) as raised, reader.connect():
+            pytest.fail("it reads what is gone")
+        assert raised.value.code == "missing"
+        other.rename(place)
+        with reader.connect() as connection:
+            assert connection.execute(kept).scalars().all() == ["other"]
+        place.write_bytes(b"x" * 4096)
+        with pytest.raises(StoreError), reader.connect() as connection:
+            connection.execute(kept).all()

@@ -210,3 +210,18 @@ def test_close_stores_what_is_left(bench: Bench) -> None:
     bench.keeper.take(records("a"))
     bench.keeper.close(bench.now)
     assert bench.store.names == ["a"]
+
+
+def test_a_store_that_is_gone_is_made_anew() -> None:
+    bench = Bench()
+    bench.keeper.take(records("a"))
+    bench.keeper.turn()
+    bench.store.fault = StoreError("moved", code="missing")
+    bench.keeper.take(records("b"))
+    bench.keeper.turn()
+    assert bench.store.opened == 1
+    bench.store.fault = None
+    bench.now += 5
+    bench.keeper.turn()
+    assert bench.store.opened == 2
+    assert bench.store.names == ["a", "b"]
