@@ -37,8 +37,8 @@ class NewlyDenied:
 
     ``flows`` is their number, ``targets`` how many names or addresses they went to, ``changes`` the
     commonest of them. ``replayed`` is the number of flows let through that were asked about: none
-    where allows are not recorded. ``is_complete`` is false where time or the bound of one answer
-    ended it early; the commonest flows were asked about first.
+    where allows are not recorded. ``is_complete`` is false where time (``is_late``) or the bound of
+    one answer ended it early; the commonest flows were asked about first.
     """
 
     flows: int
@@ -46,6 +46,7 @@ class NewlyDenied:
     changes: tuple[Change, ...]
     replayed: int
     is_complete: bool
+    is_late: bool = False
 
     def __str__(self) -> str:
         if not self.flows:
@@ -95,6 +96,7 @@ def newly_denied(
         changes=denied[:MAX_NAMED],
         replayed=counts.flows,
         is_complete=not counts.is_late and max(len(allowed), len(audited)) < MAX_SUBJECTS,
+        is_late=counts.is_late,
     )
 
 

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from egressproxy.errors import StoreError
 from egressproxy.service.journal import journal
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class ReloadGate:
         """Why the new policy shall not replace the old one; empty where it may.
 
         Raises:
-            StoreError: the store cannot be asked.
+            StoreError: the store cannot be asked, or not in time.
         """
         found = await asyncio.to_thread(self._ask, old, new)
         if found.flows > self.most:
@@ -42,7 +43,13 @@ class ReloadGate:
                 f"it would newly deny {found}; {self.most:,} are accepted"
                 " (hint: egressproxy reload --force)"
             )
-        if not found.is_complete:
+        if found.is_late:
+            raise StoreError(
+                f"{self.place} is too slow: only {found.replayed:,} flows of the last day were held"
+                " against the new policy in time",
+                hint="it is tried again; egressproxy reload --force asks nobody",
+            )
+        if not (found.is_complete and found.replayed):
             journal().warning(
                 "not every flow of the last day was held against the new policy",
                 replayed=found.replayed,

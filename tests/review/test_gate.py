@@ -84,10 +84,11 @@ def test_time_is_bounded_and_the_answer_says_so(
     found = newly_denied(
         filled, compile_policy(policy()), now=NOON, budget_s=2, clock=lambda: next(clock)
     )
-    assert not found.is_complete
+    assert (found.is_complete, found.is_late) == (False, True)
     assert [one.target for one in found.changes] == ["a.example", "b.example"]
 
 
 def test_an_empty_store(store: Store) -> None:
     found = newly_denied(store, compile_policy(policy()), now=NOON)
     assert (found.flows, found.replayed, found.is_complete) == (0, 0, True)
+    assert not found.is_late

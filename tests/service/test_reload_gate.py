@@ -97,14 +97,28 @@ async def test_as_much_as_is_accepted(
     assert await ReloadGate(place, "hub", 0).objection(old, old) == ""
 
 
-async def test_an_answer_that_is_not_whole_is_told(
+async def test_a_store_that_is_too_slow_gives_no_answer(
     place: str, old: Generation, new: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = review_gate.newly_denied
+    monkeypatch.setattr(review_gate, "newly_denied", lambda *a, **k: real(*a, **k, budget_s=-1.0))
+    with pytest.raises(StoreError, match="too slow: only 0 flows"):
+        await ReloadGate(place, "hub", 0).objection(old, new)
+
+
+@pytest.mark.parametrize(("gateway", "most_subjects"), [("hub", 2), ("unheard of", 100)])
+async def test_an_answer_about_few_or_no_flows_is_told(
+    place: str,
+    old: Generation,
+    new: Generation,
+    monkeypatch: pytest.MonkeyPatch,
+    gateway: str,
+    most_subjects: int,
 ) -> None:
     said = io.StringIO()
     configure_journal(said)
-    real = review_gate.newly_denied
-    monkeypatch.setattr(review_gate, "newly_denied", lambda *a, **k: real(*a, **k, budget_s=-1.0))
-    assert await ReloadGate(place, "hub", 0).objection(old, new) == ""
+    monkeypatch.setattr(review_gate, "MAX_SUBJECTS", most_subjects)
+    assert await ReloadGate(place, gateway, 2).objection(old, new) == ""
     assert "not every flow of the last day" in said.getvalue()
     structlog.reset_defaults()
 
