@@ -101,7 +101,9 @@ def judge(subject: Subject, ruleset: Ruleset, now: float) -> Verdict | Unjudged:
     if reason in _TURNS_ON_MORE and verdict.is_allow:
         return Unjudged.TURNS_ON_MORE
     if reason is Reason.NEW_NAME and verdict.reason is Reason.DEFAULT_DENY:
-        return _NEW_NAME if _warns(ruleset, now) else verdict
+        verdict = _NEW_NAME if _warns(ruleset, now) else verdict
+    if verdict.reason is Reason.NEW_NAME and subject.name_source is not NameSource.CONNECT:
+        return _unless_expired(subject, flow, verdict, ruleset, now)
     return verdict
 
 
@@ -181,6 +183,16 @@ def _by_address(flow: Flow, ruleset: Ruleset, now: float) -> Verdict | None:
     protocol = Protocol.UDP if flow.protocol is Protocol.UDP else Protocol.TCP
     asked = Flow(protocol, flow.src, flow.port, flow.name or flow.connect, flow.dst)
     return ruleset.decide_network(asked, now)
+
+
+def _unless_expired(
+    subject: Subject, flow: Flow, verdict: Verdict, ruleset: Ruleset, now: float
+) -> Verdict:
+    """What is new passes, unless a rule for its address knew of it, and has expired."""
+    name = flow.name if subject.plane is Plane.EXPLICIT else None
+    asked = Flow(Protocol.TCP, flow.src, flow.port, name, flow.dst)
+    by_address = ruleset.decide(asked, now)
+    return by_address if by_address.reason is Reason.EXPIRED_RULE else verdict
 
 
 def _by_name(subject: Subject, flow: Flow, ruleset: Ruleset, now: float) -> Verdict:

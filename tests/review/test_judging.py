@@ -117,6 +117,17 @@ CASES = (
         Outcome.DENY,
         **NEW,
     ),
+    case(
+        "a new name to an address whose rule has expired",
+        policy(
+            WEB,
+            rule("net", "20.1.2.0/24", ports="tcp:443", until=YESTERDAY),
+            mode=Mode.WARN_ON_NEW,
+            warn_until=TOMORROW,
+        ),
+        Outcome.DENY,
+        **NEW,
+    ),
     case("a name that was known", WARNING, Outcome.DENY, name="n.example"),
     case("revoked by a reload", policy(WEB), Outcome.ALLOW, reason=Reason.REVOKED),
     case(
