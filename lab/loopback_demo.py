@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lab import flow_table, policies
+from lab import flow_table, policies, reviewed
 from lab.absence import absence
 from lab.events import EventReader
 from lab.play import sentence
@@ -62,6 +62,7 @@ def main(stage: Stage) -> int:
             for url, action, reason in _PROBES:
                 _probe(stage, records, port, url, action, reason)
             stage.table("Deny log", flow_table.COLUMNS, flow_table.rows(records.read()))
+            reviewed.show(stage, folder / "flows.jsonl", folder / "policy.yaml")
     return stage.curtain()
 
 
@@ -94,7 +95,7 @@ def _gateway(folder: Path) -> Iterator[int]:
     argv = (
         *(sys.executable, "-m", "egressproxy", "run", "--policy", str(policy)),
         *("--explicit", f"127.0.0.1:{port}", "--log", str(folder / "flows.jsonl")),
-        *("--resolve", "mcr.microsoft.com=127.0.0.1", "--workers", "1"),
+        *("--resolve", "mcr.microsoft.com=127.0.0.1", "--workers", "1", "--admin", "none"),
     )
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from lab import flow_table, registry, sites
+from lab import flow_table, registry, reviewed, sites
 from lab.events import EventReader
 from lab.namespaces import LabError
 from lab.network import CHECKOUT
@@ -217,10 +217,16 @@ def kernel(play: Play) -> None:
     play.stage.check(play.is_allowed("mcr.microsoft.com"), "mcr.microsoft.com passes")
 
 
-def deny_log(play: Play) -> None:
-    """Everything that was refused, as a table."""
-    records = play.gateway.records.read()
-    play.stage.table("Deny log", flow_table.COLUMNS, flow_table.rows(records))
+def review(play: Play) -> None:
+    """Everything that was refused: as the log has it, and what each of it is."""
+    play.stage.scene(
+        "8. The deny log, reviewed",
+        "Every deny has a class, and why in words: what is noise, what is missing, what is a"
+        " surprise.\nA gateway with --review-store needs no --log, and has the same in a browser.",
+    )
+    records = play.gateway.records
+    play.stage.table("Deny log", flow_table.COLUMNS, flow_table.rows(records.read()))
+    reviewed.show(play.stage, records.path, play.gateway.policy_file)
 
 
 def perform(play: Play) -> None:
@@ -233,7 +239,7 @@ def perform(play: Play) -> None:
     play.stage.say(_NEXT)
 
 
-ALL: Final = (names, api_server, konnectivity, image_pull, policy_edit, explicit, kernel, deny_log)
+ALL: Final = (names, api_server, konnectivity, image_pull, policy_edit, explicit, kernel, review)
 
 
 def _report(play: Play, claim: str, elapsed_ms: float | None) -> None:

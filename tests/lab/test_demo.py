@@ -17,6 +17,8 @@ def _run(*argv: str) -> str:
     done = subprocess.run(argv, capture_output=True, text=True, cwd=CHECKOUT, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Deny log" in done.stdout
+    assert "egressproxy denies" in done.stdout
+    assert "the policy nor the catalog knows it" in done.stdout
     assert "expectations held" in done.stdout
     return done.stdout
 
