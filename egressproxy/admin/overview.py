@@ -70,9 +70,13 @@ MAX_LINES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """What was denied for one reason; ``targets`` are names or addresses, the commonest first."""
+    """What was denied for one reason; ``targets`` are names or addresses, the commonest first.
+
+    ``symptom`` is what people see meanwhile, if that is known.
+    """
 
     why: str
+    symptom: str
     targets: tuple[str, ...]
     flows: int
     clients: int
@@ -206,11 +210,12 @@ def _sources(counts: Sequence[SubjectCount], review: Review) -> tuple[ReviewLine
 
 def _of_class(kind: Class, found: Iterable[tuple[SubjectCount, Finding]]) -> OfClass:
     """One class; what is suspicious for the same reason is one line, however many names it has."""
-    alike: dict[tuple[str, str], list[SubjectCount]] = {}
+    alike: dict[tuple[str, str, str], list[SubjectCount]] = {}
     for one, finding in found:
         target = "" if kind is Class.SUSPICIOUS else target_of(one.subject)
-        alike.setdefault((target, finding.why), []).append(one)
-    lines = sorted((_line(why, of_it) for (_, why), of_it in alike.items()), key=_by_flows)
+        symptom = "" if kind is Class.SUSPICIOUS else finding.symptom
+        alike.setdefault((target, finding.why, symptom), []).append(one)
+    lines = sorted((_line(*key[1:], of_it) for key, of_it in alike.items()), key=_by_flows)
     return OfClass(
         kind,
         flows=sum(line.flows for line in lines),
@@ -220,9 +225,10 @@ def _of_class(kind: Class, found: Iterable[tuple[SubjectCount, Finding]]) -> OfC
     )
 
 
-def _line(why: str, found: Sequence[SubjectCount]) -> Line:
+def _line(why: str, symptom: str, found: Sequence[SubjectCount]) -> Line:
     return Line(
         why=why,
+        symptom=symptom,
         targets=tuple(dict.fromkeys(target_of(one.subject) for one in found)),
         flows=sum(one.count for one in found),
         clients=len({one.subject.src_ip for one in found}),
