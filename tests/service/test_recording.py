@@ -60,7 +60,7 @@ def line(number: int) -> bytes:
             Reason.DEFAULT_DENY,
             Plane.EXPLICIT,
             "tls",
-            "10.1.0.4",
+            f"10.1.0.{number % 4}",  # each has a budget of single records
             443,
             name=f"n{number % 7}.example",
         )
