@@ -130,13 +130,14 @@ class Differences:
         is_right_port = any(self._is_spoken(span.protocol, rule) for span in on_port)
         is_source = rule.sources is None or self._is_source(rule)
         is_over = end_of_day(rule.until) <= self.now
-        if is_right_port and not is_source:
+        if self._is_denied_before(rule):  # that, and nothing beside it, or it is not near
+            if is_right_port and is_source and not is_over:
+                text = f"allows {meant}, but {self.verdict.rule_id} is judged first"
+                yield NearMiss(Kind.SHADOWED, rule, text)
+        elif is_right_port and not is_source:
             yield NearMiss(Kind.SOURCE, rule, f"allows {meant} only from {_sources(rule)}")
         elif is_right_port and is_over:
             yield NearMiss(Kind.EXPIRED, rule, f"allowed {meant} until {rule.until}")
-        elif is_right_port and self._is_denied_before(rule):
-            text = f"allows {meant}, but {self.verdict.rule_id} is judged first"
-            yield NearMiss(Kind.SHADOWED, rule, text)
         elif not is_right_port and is_source and not is_over:
             kind = Kind.PROTOCOL if on_port else Kind.PORT
             text = f"allows {meant} on {spans}, not on {flow.protocol}:{flow.port}"

@@ -220,7 +220,7 @@ def _says_something(miss: NearMiss, flow: Flow) -> bool:
     """Whether a miss is near: another customer's storage account beside yours is not."""
     if miss.rule.any_destination:
         return False
-    if miss.kind is not Kind.PREFIX or flow.name is None:
+    if miss.kind not in (Kind.PREFIX, Kind.BELOW) or flow.name is None:
         return True
     _, _, suffix = flow.name.partition(".")
     return not is_shared(suffix)

@@ -35,6 +35,9 @@ HELD: Final = policy(
     rule("build", "wheels.example.com", sources="10.241.0.0/24", source_groups=("build",)),
     rule("old", "old.example.com", until=YESTERDAY),
     rule("git", "*.github.com"),
+    rule("bad", "bad.example", action=DENY),
+    rule("bad-of-build", "*.bad.example", "bad.example", sources="10.241.0.0/24"),
+    rule("pages", "github.io"),
     rule("store", "prod*.blob.core.windows.net"),
     rule("database", "20.4.4.4", ports="tcp:5432"),
     rule("ntp", ports="udp:123", any_destination=True),
@@ -131,6 +134,16 @@ EACH: dict[str, tuple[Subject, Class, str]] = {
         subject("bad.example", reason=Reason.RULE, rule="rules/bad"),
         Class.UNKNOWN,
         "rule rules/bad denies it, as it is written",
+    ),
+    "by a rule, and the next has other sources too": (
+        subject("bad.example", reason=Reason.RULE, rule="bad"),
+        Class.UNKNOWN,
+        "rule bad denies it, as it is written",
+    ),
+    "another customer's, below a name that is allowed": (
+        subject("other.github.io"),
+        Class.UNKNOWN,
+        "neither the policy nor the catalog knows",
     ),
     "a port that a requirement has": (
         subject(**{**RAW, "protocol": "udp", "dst_port": 1194}),
