@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class _Bucket:
 
 
 class Rates:
-    """Two limits over each other, for one kind of thing.
+    """Two limits over each other, for one kind of thing; the addresses of an IPv6 /64 are one.
 
     Args:
         one: the limit of one address.
@@ -63,18 +64,38 @@ class Rates:
         now = self._clock()
         self._common.fill(self._all, now)
         waits = [(1 - self._common.left) / self._all.per_s]
-        if bucket := self._buckets.get(address):
+        if bucket := self._buckets.get(_client(address)):
             bucket.fill(self._one, now)
             waits.append((1 - bucket.left) / self._one.per_s)
         return max(0.0, *waits)
 
     def spend(self, address: str) -> None:
-        """Count one time, whether it was allowed or not."""
+        """Count one time, whether it was allowed or not.
+
+        Who is beyond its own limit uses up nothing of the others'.
+        """
         now = self._clock()
-        bucket = self._buckets.setdefault(address, _Bucket(self._one.burst, now))
-        self._buckets.move_to_end(address)
+        client = _client(address)
+        bucket = self._buckets.setdefault(client, _Bucket(self._one.burst, now))
+        self._buckets.move_to_end(client)
         while len(self._buckets) > MAX_ADDRESSES:
             self._buckets.popitem(last=False)
-        for each, rate in ((bucket, self._one), (self._common, self._all)):
-            each.fill(rate, now)
-            each.left = max(0.0, each.left - 1)
+        bucket.fill(self._one, now)
+        if bucket.left >= 1:
+            self._common.fill(self._all, now)
+            self._common.left = max(0.0, self._common.left - 1)
+        bucket.left = max(0.0, bucket.left - 1)
+
+
+def _client(address: str) -> str:
+    """Whom an address stands for: of an IPv6 network's addresses a host takes as many as it likes.
+
+    What is no address is itself.
+    """
+    if ":" not in address:
+        return address
+    try:
+        found = IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(found.ipv4_mapped or IPv6Address(found.packed[:8] + bytes(8)))
