@@ -1,4 +1,4 @@
-"""What a reload would newly deny, asked before it happens: the recorded flows of the last day.
+"""What a reload would newly deny, asked before it happens: flows of the last day, and open ones.
 
 For a thread: it blocks, for as long as it is given. Whoever asks decides what is too much.
 """
@@ -17,7 +17,7 @@ from egressproxy.review.queries import MAX_SUBJECTS, subjects
 from egressproxy.review.replay import replay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from egressproxy.review.model import SubjectCount
     from egressproxy.review.replay import Change
@@ -64,6 +64,7 @@ def newly_denied(
     span_s: float = DAY_S,
     old: Ruleset | None = None,
     gateways: tuple[str, ...] = (),
+    opened: Sequence[SubjectCount] = (),
     budget_s: float = BUDGET_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> NewlyDenied:
@@ -76,6 +77,7 @@ def newly_denied(
         span_s: how far back.
         old: the policy in force, copied too: what that denies by now is not newly denied.
         gateways: whose flows count, in a store that several share; all where it is empty.
+        opened: flows that are open, and so in no record of the span yet.
         budget_s: seconds after which no further flow is judged.
         clock: seconds that only grow.
 
@@ -87,7 +89,7 @@ def newly_denied(
     allowed = subjects(store, Filter(since=since, is_denied=False, gateways=gateways))
     audited = subjects(store, Filter(since=since, is_denied=True, gateways=gateways))
     passed = [each for each in audited if each.subject.action is Action.ALLOW]
-    counts = _Timed(chain(allowed, passed), deadline, clock)
+    counts = _Timed(chain(opened, allowed, passed), deadline, clock)
     before = None if old is None else Ruleset(old.program)
     denied = replay(counts, before, Ruleset(new.program), now).newly_denied
     return NewlyDenied(

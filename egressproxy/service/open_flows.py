@@ -40,6 +40,7 @@ MOST: Final = 250
 """So many of the oldest, and so many of the busiest."""
 MOST_FORWARDED: Final = 500
 """Of the kernel's, which has no order of its own: the first it lists."""
+FORWARDED_STAGE: Final = "forward"
 PATIENCE_S: Final = 3.0
 SHARED_S: Final = 1.0
 _PROTOCOLS: Final = {TCP: Protocol.TCP, UDP: Protocol.UDP}
@@ -206,7 +207,7 @@ def forwarded_flow(entry: Entry, ruleset: Ruleset, book: AddressBook, now: float
         worker=None,
         flow_id="",
         plane="network",
-        stage="forward",
+        stage=FORWARDED_STAGE,
         protocol=str(entry.protocol) if protocol is None else str(protocol),
         since=None,
         age_s=None,

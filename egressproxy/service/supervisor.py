@@ -196,7 +196,7 @@ class Supervisor:
             allow_outside=self.options.allow_outside,
             on_report=self._note,
             firewall=self.firewall,
-            gate=reload_gate(self.options),
+            gate=reload_gate(self.options, self.open_flows),
             known=self._new_names.known,
         )
         async with asyncio.TaskGroup() as group:

@@ -208,6 +208,18 @@ def test_a_reload_that_closes_yesterday_s_flows_wants_force(gate: World) -> None
     assert outcomes == ["applied", "refused", "refused", "applied"]
 
 
+def test_a_reload_that_would_end_an_open_tunnel_wants_force(gate: World) -> None:
+    """It is in no record yet: its own will be written when it ends."""
+    place = gate.folder / "tunnel.db"
+    options = ("--review-store", str(place), "--review-max-newly-denied", "0")
+    with running(gate, *options) as service, service.tunnel() as tunnel:
+        service.policy.write_text(POLICY.replace("up.test", "down.test"))
+        refused = service.wait_for("policy refused, the old one stays")
+        assert "1 of 1 flows: up.test:7000 (1); 0 are accepted" in refused["error"]
+        tunnel.sendall(b"on")
+        assert tunnel.recv(2) == b"on"
+
+
 @pytest.mark.timeout(90)
 def test_what_the_kernel_does_is_recorded_too(tmp_path: Path) -> None:
     """Its denies as records; what it forwards by a rule as packets of that rule."""

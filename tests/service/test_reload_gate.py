@@ -19,6 +19,7 @@ from egressproxy.review.store import open_store
 from egressproxy.review.writer import Writer
 from egressproxy.service.generation import load_generation
 from egressproxy.service.journal import configure_journal
+from egressproxy.service.open_flows import OpenFlow
 from egressproxy.service.options import RunOptions
 from egressproxy.service.reload_gate import ReloadGate, reload_gate
 
@@ -121,6 +122,61 @@ async def test_an_answer_about_few_or_no_flows_is_told(
     assert await ReloadGate(place, gateway, 2).objection(old, new) == ""
     assert "not every flow of the last day" in said.getvalue()
     structlog.reset_defaults()
+
+
+OPEN: dict[str, tuple[dict[str, Any], int]] = {
+    "a tunnel since last week": ({"since": time.time() - 7 * 86400}, 1),
+    "a tunnel since now": ({}, 1),
+    "what the new policy allows": ({"name": "one.test"}, 0),
+    "audited today, so that it has a record": ({"would_deny": True}, 0),
+    "audited last week": ({"would_deny": True, "since": time.time() - 7 * 86400}, 1),
+    "not judged yet": ({"stage": "sniff", "reason": ""}, 0),
+    "on its way": ({"stage": "dial"}, 0),
+    "what the kernel forwards, by no rule": (
+        {"stage": "forward", "worker": None, "since": None, "reason": ""},
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize(("fields", "more"), OPEN.values(), ids=OPEN)
+async def test_open_flows_count_though_they_have_no_record_yet(
+    place: str, old: Generation, new: Generation, fields: dict[str, Any], more: int
+) -> None:
+    async def opened() -> list[OpenFlow]:
+        return [open_flow(**fields)]
+
+    objection = await ReloadGate(place, "hub", 0, opened).objection(old, new)
+    assert objection.startswith(f"it would newly deny {2 + more} of ")
+
+
+def open_flow(**fields: Any) -> OpenFlow:
+    return OpenFlow(
+        **{
+            "worker": 0,
+            "flow_id": "0-1-1",
+            "plane": "transparent",
+            "stage": "relay",
+            "protocol": "tls",
+            "since": time.time() - 60,
+            "age_s": 60.0,
+            "idle_s": 0.0,
+            "src_ip": "10.240.0.4",
+            "src_port": 40000,
+            "dst_ip": "20.1.2.3",
+            "dst_port": 443,
+            "name": "two.test",
+            "alpn": (),
+            "tls_versions": (),
+            "rule": "rules/two",
+            "reason": "rule",
+            "would_deny": False,
+            "dialled_ip": "20.1.2.3",
+            "bytes_up": 1,
+            "bytes_down": 1,
+            **fields,
+        }
+    )
 
 
 async def test_without_a_store_there_is_no_answer(
