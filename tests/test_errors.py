@@ -40,6 +40,7 @@ def test_codes_are_stable() -> None:
         "CatalogError": "catalog",
         "ServiceError": "service",
         "KernelError": "kernel",
+        "StoreError": "store",
         "PolicyError": "policy",
         "AddressError": "invalid_address",
     }

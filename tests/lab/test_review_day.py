@@ -19,6 +19,7 @@ from playwright.sync_api import sync_playwright
 from lab import policies
 from lab.day import BOOTSTRAP, DAY, EXFILTRATION, MONITORING, NOISE, TYPO, WANTED, WORKLOAD, live
 from lab.gateway import ADMIN_PORT, gateway
+from lab.network import network
 from tests.admin.chromium import SWITCHES, new_tab
 
 if TYPE_CHECKING:
@@ -41,13 +42,20 @@ EVENING: Final = MORNING.replace("contso", "contoso") + "include: [reviewed.yaml
 SITE: Final = f"http://127.0.0.1:{ADMIN_PORT}"
 
 
+@pytest.fixture(scope="module")
+def own_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    """A network without the gateway that other tests share: a hub has one."""
+    with network(tmp_path_factory.mktemp("day")) as built:
+        yield built
+
+
 @pytest.fixture
-def day(lab: Network, tmp_path: Path) -> Iterator[Gateway]:
+def day(own_lab: Network, tmp_path: Path) -> Iterator[Gateway]:
     """A gateway with a review store, after the day has been lived under the morning's policy."""
     options = ("--fold-window-s", "0", "--gateway", "hub-lab")
     place = ("--review-store", str(tmp_path / "review.db"))
-    with gateway(lab, MORNING, options=(*options, *place)) as running:
-        assert served(lab) == names(BOOTSTRAP)
+    with gateway(own_lab, MORNING, options=(*options, *place)) as running:
+        assert served(own_lab) == names(BOOTSTRAP)
         await_stored(running, len(DAY))
         yield running
 
