@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from egressproxy.review.model import Finding, Group, ReviewLine, StoredRecord
     from egressproxy.review.report import Report
 
-_FORMULA: Final = ("=", "+", "-", "@")
+_SIGNS: Final = "=+\\-@\uff1d\uff0b\uff0d\uff20"  # wide ones too: spreadsheets of East Asia
+_FORMULA: Final = re.compile(rf"[{_SIGNS}]")
+_INNER_FORMULA: Final = re.compile(rf""";(?=[\s"';]*[{_SIGNS}])""")
+"""Where a spreadsheet parts cells by semicolons, whatever stands in quotes, and one begins so."""
 
 
 def report_as_json(report: Report, by: Group) -> dict[str, Any]:
@@ -163,7 +167,8 @@ def _cell(value: object) -> str:
     if isinstance(value, int):
         return str(value)
     text = printable(" ".join(value) if isinstance(value, list) else str(value))
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    text = _INNER_FORMULA.sub(";'", text)
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _row(cells: list[str]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -39,7 +40,7 @@ def look_at_file(path: Path, *, is_reader: bool) -> None:
             code="foreign",
         )
     try:
-        fd = os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, FILE_MODE)  # it may be a pipe
     except FileNotFoundError as error:
         raise StoreError(
             f"there is no review store at {path}",
@@ -56,8 +57,9 @@ def look_at_file(path: Path, *, is_reader: bool) -> None:
             hint="the file and its folder must belong to the service's user",
             code="permission",
         ) from error
-    with os.fdopen(fd, "rb") as file:
-        head = file.read(len(_MAGIC))
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        head = file.read(len(_MAGIC)) if is_file else None
     if head not in (b"", _MAGIC):
         raise StoreError(
             f"{path} is not a review store",

@@ -93,6 +93,13 @@ def test_places_that_cannot_be(tmp_path: Path) -> None:
         open_store(str(tmp_path), is_reader=True)
 
 
+@pytest.mark.parametrize("is_reader", [True, False])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, *, is_reader: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StoreError, match="is not a review store"):
+        open_store(str(tmp_path / "pipe"), is_reader=is_reader)
+
+
 def test_a_writer_that_waits_too_long_says_busy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
