@@ -123,13 +123,27 @@ def _delete_oldest(store: Store, rows: int) -> int:
     number, at = schema.record.c.id, schema.record.c.at
     deleted = 0
     while deleted < rows:
-        some = select(number).order_by(at).limit(min(rows - deleted, _ROWS))
+        some = select(number, at).order_by(at).limit(min(rows - deleted, _ROWS)).subquery()
         with store.begin() as connection:
-            gone = _delete(connection, schema.record, number.in_(some))
+            last = connection.execute(select(func.max(some.c.at))).scalar()
+            gone = _delete(connection, schema.record, number.in_(select(some.c.id)))
+            if last is not None:
+                _note_cut(store, connection, last)
         deleted += gone
         if not gone:
             break
     return deleted
+
+
+def _note_cut(store: Store, connection: Connection, at: float) -> None:
+    """Remember until when records were cut: a long flow's record of before may still come."""
+    key = schema.meta.c.key == schema.RECORDS_CUT
+    before = connection.execute(select(schema.meta.c.value).where(key)).scalar()
+    value = repr(at if before is None else max(at, float(before)))
+    made = store.insert(schema.meta).values(key=schema.RECORDS_CUT, value=value)
+    connection.execute(
+        made.on_conflict_do_update(index_elements=[schema.meta.c.key], set_={"value": value})
+    )
 
 
 def _cut_days(store: Store, room: int) -> int:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 VERSION: Final = 1
 """Of the schema; in ``meta`` under ``schema_version``."""
+RECORDS_CUT: Final = "records_cut"
+"""In ``meta``, once raw records were deleted for want of room: the time of the latest of them."""
 HOUR_S: Final = 3600
 DAY_S: Final = 86400
 

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import func, select, union_all
 
-from egressproxy.review.schema import DAY_S, HOUR_S, daily, hour_of, hourly, record
+from egressproxy.review.schema import (
+    DAY_S,
+    HOUR_S,
+    RECORDS_CUT,
+    daily,
+    hour_of,
+    hourly,
+    meta,
+    record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +110,13 @@ def _by_days(first: int | None, end: int | None) -> Iterator[Times]:
 
 
 def _has_records_since(connection: Connection, since: float) -> bool:
-    """Whether single records go back that far: the oldest are deleted before counts are."""
+    """Whether single records go back that far: the oldest are deleted before counts are.
+
+    The oldest that there is does not tell: a flow that began long ago has its record when it ends.
+    """
+    cut = connection.scalar(select(meta.c.value).where(meta.c.key == RECORDS_CUT))
+    if cut is not None and since <= float(cut):
+        return False
     oldest = connection.scalar(select(func.min(record.c.at)))
     if oldest is None or oldest <= since:
         return oldest is not None

@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import func, select
 
+from egressproxy.policy.verdict import Action
 from egressproxy.review import pruning, schema
 from egressproxy.review.bounds import Bounds
+from egressproxy.review.model import Filter
 from egressproxy.review.pruning import Pruned, prune, stored_bytes
+from egressproxy.review.queries import subjects
 from egressproxy.review.store import open_store
 from egressproxy.review.writer import Progress, Writer
 from tests.review.records import START, flow, traffic
@@ -147,6 +150,22 @@ def test_raw_records_go_before_counts(
     if after["record"]:
         assert span(store, schema.record, "at")[0] > START + 100, "the oldest first"
     assert prune(store, Bounds(max_bytes=bound), now) == Pruned(), "not at every turn"
+
+
+def test_where_raw_records_were_cut_hours_are_counted(store: Store) -> None:
+    """Also when the record of a flow that began before comes afterwards, which is the oldest."""
+    writer = Writer(store, gateway="gw", bounds=Bounds())
+    writer.add([flow(time=START + minute * 60, flow_id=f"f{minute}") for minute in range(100)])
+    hour = Filter(since=START + 1800, until=START + 6000)
+    assert sum(each.count for each in subjects(store, hour)) == 70
+    assert pruning._delete_oldest(store, 90) == 90
+    assert sum(each.count for each in subjects(store, hour)) == 100, "whole hours"
+    writer.add([flow(time=START - 10 * DAY_S, action=Action.ALLOW, close_reason="idle")])
+    assert sum(each.count for each in subjects(store, hour)) == 100
+    assert pruning._delete_oldest(store, 1) == 1
+    assert sum(each.count for each in subjects(store, hour)) == 100
+    late = Filter(since=START + 90 * 60, until=START + 6000)
+    assert sum(each.count for each in subjects(store, late)) == 10, "there they are"
 
 
 def test_then_the_oldest_days_of_counts(store: Store) -> None:
