@@ -27,7 +27,7 @@ class Bounds:
     subjects_per_source_hour: int = 500
     """New subjects of one source in one hour."""
     subjects_per_hour: int = 20_000
-    """New subjects of all sources of a gateway in one hour."""
+    """New subjects of all sources of a gateway in one hour; half of them may be of packets."""
     records_per_source_hour: int = 20_000
     """Raw records of one source in one hour; beyond it those alike within a batch become one."""
     max_names: int = 1_000_000
@@ -45,14 +45,23 @@ class Budget:
         self._bounds = bounds
         self._subjects = _Used(bounds.subjects_per_source_hour)
         self._hours = _Used(bounds.subjects_per_hour)
+        self._packets = _Used(bounds.subjects_per_hour // 2)
         self._overflows = _Used(bounds.subjects_per_hour)
         self._records = _Used(bounds.records_per_source_hour)
 
-    def takes_subject(self, source: str, hour: int) -> bool:
-        """Whether one more new subject is within the budget; then it is used."""
-        if self._hours.is_full((hour,)):
+    def takes_subject(self, source: str, hour: int, *, is_packet: bool = False) -> bool:
+        """Whether one more new subject is within the budget; then it is used.
+
+        The source of a packet that no connection came of is what its sender wrote there: such
+        packets leave the others half of the hour's budget.
+        """
+        if self._hours.is_full((hour,)) or (is_packet and self._packets.is_full((hour,))):
             return False
-        return self._subjects.takes((source, hour)) and self._hours.takes((hour,))
+        if not self._subjects.takes((source, hour)):
+            return False
+        if is_packet:
+            self._packets.takes((hour,))
+        return self._hours.takes((hour,))
 
     def takes_overflow(self, hour: int) -> bool:
         """Whether one more source may have an overflow subject of its own; then it is used."""
@@ -64,13 +73,16 @@ class Budget:
 
     def keep(self) -> None:
         """A batch was stored."""
-        for used in (self._subjects, self._hours, self._overflows, self._records):
+        for used in self._all():
             used.keep()
 
     def undo(self) -> None:
         """A batch was not stored."""
-        for used in (self._subjects, self._hours, self._overflows, self._records):
+        for used in self._all():
             used.undo()
+
+    def _all(self) -> tuple[_Used, ...]:
+        return self._subjects, self._hours, self._packets, self._overflows, self._records
 
 
 class _Used:

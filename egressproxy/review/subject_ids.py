@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, insert, select, update
 
-from egressproxy.observe.record import FlowRecord, NameSource
+from egressproxy.observe.record import FlowRecord, NameSource, Plane
 from egressproxy.review import schema
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ class SubjectIds:
         for digest in new:
             key = digests[digest]
             record = missing[key]
-            if budget.takes_subject(record.src_ip, schema.hour_of(record.time)):
+            hour, is_packet = schema.hour_of(record.time), record.plane is Plane.NETWORK
+            if budget.takes_subject(record.src_ip, hour, is_packet=is_packet):
                 rows.append(self._row(record, digest, is_overflow=False))
             else:
                 refused.append(key)

@@ -30,6 +30,18 @@ def test_a_source_that_is_refused_uses_nothing_of_the_others() -> None:
     assert budget.takes_subject("b", 0)
 
 
+def test_packets_of_made_up_sources_leave_half_to_flows() -> None:
+    """A handshake has a source; a packet says what its sender likes."""
+    budget = Budget(Bounds(subjects_per_hour=10))
+    packets = [budget.takes_subject(f"10.0.0.{n}", 0, is_packet=True) for n in range(20)]
+    assert packets.count(True) == 5
+    flows = [budget.takes_subject(f"10.1.0.{n}", 0) for n in range(20)]
+    assert flows.count(True) == 5
+    assert budget.takes_subject("10.0.0.1", HOUR, is_packet=True)
+    budget.undo()
+    assert budget.takes_subject("10.0.0.1", 0, is_packet=True)
+
+
 TAKES: dict[str, Callable[[Budget], bool]] = {
     "subjects": lambda budget: budget.takes_subject("a", 0),
     "records": lambda budget: budget.takes_record("a", 0),

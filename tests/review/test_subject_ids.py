@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egressproxy.observe.record import FlowRecord, NameSource
+from egressproxy.observe.record import FlowRecord, NameSource, Plane
 from egressproxy.review import subject_ids
 from egressproxy.review.bounds import Bounds, Budget
 from egressproxy.review.subject_ids import SubjectIds, key_of
@@ -87,3 +87,15 @@ def test_a_digest_is_of_one_key_only(one: str, other: str) -> None:
 )
 def test_the_network_of_a_source(source: str, network: str) -> None:
     assert subject_ids._masked(flow(src_ip=source)).src_ip == network
+
+
+def test_a_flood_of_packets_from_everywhere_hides_no_clients_names(store: Store) -> None:
+    budget = Budget(Bounds(subjects_per_hour=20))
+    flood = [
+        NAMELESS._replace(plane=Plane.NETWORK, src_ip=f"10.9.{n}.1", protocol="udp")
+        for n in range(100)
+    ]
+    with store.begin() as connection:
+        found = SubjectIds("gw").resolve(connection, [*flood, flow(name="a.example")], budget)
+    assert not found[-1][1], "its name is kept"
+    assert sum(is_overflow for _, is_overflow in found) == 90
