@@ -274,7 +274,9 @@ def _say_what_is_next(output: str) -> None:
     steps = (
         f"check mcr.microsoft.com --policy {output}",
         f"doctor --policy {output}",
-        f"up --policy {output} --management 10.0.0.64/26   # or where you administer it from",
+        f"up --policy {output} --review-store review.db"
+        " --management 10.0.0.64/26   # or where you administer it from",
+        f"denies --store review.db --policy {output}   # what it refuses, and what each of it is",
     )
     for place, step in enumerate(steps):
         click.echo(f"{'     ' if place else 'next:'} egressproxy {step}", err=True)

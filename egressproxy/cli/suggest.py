@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from egressproxy.cli.filter_options import filter_of, filter_options
-from egressproxy.cli.listing import colour
+from egressproxy.cli.listing import MIN_WIDTH, colour
 from egressproxy.cli.store_option import Place, place_options
 from egressproxy.cli.suggest_page import as_json, heading, withheld_rows, yaml_rows
 from egressproxy.cli.target import policy_option
@@ -107,13 +109,21 @@ def command(
     if is_json:
         click.echo(json.dumps(as_json(found), indent=2))
     elif written is None:
-        click.echo(err=True)
+        if sys.stdout.isatty():
+            click.echo(err=True)
         for row in yaml_rows(include_text(found, now)):
             click.echo(row, color=colour())
-    for row in () if is_json else withheld_rows(found):
+    for row in () if is_json else withheld_rows(found, _width()):
         click.echo(row, err=True, color=colour())
     for row in () if written is None else _told(written, policy_file):
         click.echo(row, err=True)
+
+
+def _width() -> int | None:
+    """The columns of the terminal that stderr is, if it is one."""
+    if not sys.stderr.isatty():
+        return None
+    return max(os.get_terminal_size(sys.stderr.fileno()).columns, MIN_WIDTH)
 
 
 def _asked(where: Filter, now: float) -> str:

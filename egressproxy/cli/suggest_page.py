@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 MAX_TARGETS: Final = 3
 """Names of a row of what is not suggested."""
 MAX_ROWS: Final = 20
+_INDENT: Final = " " * 6
 
 
 def heading(found: Sequence[Suggestion], denied: int) -> str:
@@ -35,8 +37,8 @@ def yaml_rows(text: str) -> Iterator[str]:
         yield click.style(line, dim=True) if line.lstrip().startswith("#") else line
 
 
-def withheld_rows(found: Sequence[Suggestion]) -> Iterator[str]:
-    """What is not suggested, a row for each reason, the commonest first."""
+def withheld_rows(found: Sequence[Suggestion], width: int | None) -> Iterator[str]:
+    """What is not suggested, a row for each reason, the commonest first; as wide as a terminal."""
     groups: dict[str, list[Suggestion]] = {}
     for each in found:
         if not each.is_offered:
@@ -50,9 +52,16 @@ def withheld_rows(found: Sequence[Suggestion]) -> Iterator[str]:
         targets = ", ".join(printable(each.title) for each in group[:MAX_TARGETS])
         more = f" and {len(group) - MAX_TARGETS:,} more" if len(group) > MAX_TARGETS else ""
         yield f"  {number(_flows(group), 'flow')} to {targets}{more}"
-        yield f"      {printable(why)}"
+        yield from _within(width, printable(why))
     if len(ranked) > MAX_ROWS:
         yield f"  {number(len(ranked) - MAX_ROWS, 'more reason')}: --json has them"
+
+
+def _within(width: int | None, text: str) -> list[str]:
+    if width is None:
+        return [f"{_INDENT}{text}"]
+    rows = textwrap.wrap(text, width - len(_INDENT), break_long_words=False, break_on_hyphens=False)
+    return [f"{_INDENT}{row}" for row in rows]
 
 
 def _flows(group: Sequence[Suggestion]) -> int:

@@ -54,12 +54,13 @@ class Known:
         return self._missing([row for row in self.rows if row.suggested])
 
     def _noted(self, row: Row) -> Finding:
+        purpose = row.purpose.removesuffix(".")  # more may follow in the same line
         if row.note == _HARMLESS:
             return Finding(
-                kind=Class.HARMLESS, why=f"documented as harmless when blocked: {row.purpose}"
+                kind=Class.HARMLESS, why=f"documented as harmless when blocked: {purpose}"
             )
         return Finding(
-            kind=Class.OPTIONAL, why=f"documented as optional: {row.purpose}", symptom=row.symptom
+            kind=Class.OPTIONAL, why=f"documented as optional: {purpose}", symptom=row.symptom
         )
 
     def _as_noted_then(self) -> Finding | None:

@@ -133,11 +133,13 @@ def test_an_audit_may_end_on_any_later_day(days: int) -> None:
 def test_the_next_steps_are_those_of_a_gateway(tmp_path: Path) -> None:
     _, _, result = written(tmp_path, "--location", "japaneast")
     file = tmp_path / "policy.yaml"
-    assert result.stderr.splitlines()[-3:] == [
+    assert result.stderr.splitlines()[-4:] == [
         f"next: egressproxy check mcr.microsoft.com --policy {file}",
         f"      egressproxy doctor --policy {file}",
-        f"      egressproxy up --policy {file} --management 10.0.0.64/26"
+        f"      egressproxy up --policy {file} --review-store review.db --management 10.0.0.64/26"
         "   # or where you administer it from",
+        f"      egressproxy denies --store review.db --policy {file}"
+        "   # what it refuses, and what each of it is",
     ]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from egressproxy.cli import suggest
 from egressproxy.cli.suggest import command
 from egressproxy.errors import EgressproxyError, PolicyError
 from egressproxy.observe.record import to_json_line
@@ -75,6 +76,19 @@ def test_the_rest_goes_to_stderr_with_reasons(folder: Path) -> None:
     ):
         assert why in told
     assert "exfil" not in run().stdout
+
+
+@pytest.mark.usefixtures("folder")
+def test_reasons_are_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_a_pipe = run().stderr
+    monkeypatch.setattr(suggest, "_width", lambda: 60)
+    for written in ((), ("--write", "suggested.yaml")):
+        told = run(*written).stderr
+        _, _, reasons = told.partition("not suggested\n")
+        assert "\n\n\n" not in told
+        assert max(len(row) for row in reasons.splitlines() if row.startswith(" " * 6)) <= 60
+        if not written:
+            assert told.split() == in_a_pipe.split(), "every word of it"
 
 
 def test_no_terminal_is_coloured_or_moved_by_a_name(folder: Path) -> None:

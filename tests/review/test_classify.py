@@ -193,6 +193,10 @@ EACH: dict[str, tuple[Subject, Class, str]] = {
 }
 
 
+def test_what_may_be_followed_by_more_has_no_full_stop() -> None:
+    assert find(subject("md-1.blob.storage.azure.net")).why.endswith("blocking it causes no issue")
+
+
 @pytest.mark.parametrize(("one", "kind", "words"), EACH.values(), ids=EACH)
 def test_each_class(one: Subject, kind: Class, words: str) -> None:
     found = find(one)
