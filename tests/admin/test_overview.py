@@ -42,6 +42,18 @@ def test_a_day(site: Site, tab: Page, shoot: Callable[[Page, str], None]) -> Non
     shoot(tab, "overview")
 
 
+def test_what_people_see_meanwhile_is_told(site: Site, tab: Page) -> None:
+    tab.goto(site.url("/review"))
+    told = tab.locator(".reason .symptom").all_inner_texts()
+    assert told
+    for row in tab.locator("tr:has(.reason .symptom)").all():
+        name = row.locator(".wanted a").inner_text()
+        page = tab.context.new_page()
+        page.goto(site.url(f"/review/name?name={name}"))
+        assert row.locator(".symptom").inner_text() in page.locator("main").inner_text()
+        page.close()
+
+
 def test_what_stands_together_says_the_same(site: Site, tab: Page) -> None:
     """Figures, plot and legend are of the same flows."""
     tab.goto(site.url("/review"))
