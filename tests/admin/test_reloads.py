@@ -10,7 +10,7 @@ import pytest
 from egressproxy.admin.reloads import headline
 from egressproxy.errors import Problem, ServiceError
 from egressproxy.service.report import Installation, Outcome, ReloadReport, Trigger
-from tests.admin.chromium import HOSTILE, fits, open_site
+from tests.admin.chromium import HOSTILE, a_deny, fits, open_site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,6 +72,16 @@ def test_every_problem_of_a_refused_one(
     assert tab.locator("header").get_by_text("last reload refused").is_visible()
     assert fits(tab)
     shoot(tab, "reloads-refused")
+
+
+def test_the_overview_says_why(tmp_path: Path, tab: Page) -> None:
+    with open_site(tmp_path, records=[a_deny("x.example")]) as gateway:
+        gateway.supervisor.answers = [REFUSED]
+        tab.goto(gateway.url("/review/reloads"))
+        tab.get_by_role("button", name="Reload now").click()
+        tab.get_by_text("the old policy stays").wait_for()
+        tab.goto(gateway.url("/review"))
+        assert tab.locator(".history .alarm").all_inner_texts() == [REFUSED.error]
 
 
 def test_what_the_gate_held_back_can_be_forced(
