@@ -174,6 +174,7 @@ def _remarks(history: RuleHistory, days: float, now: float) -> Iterable[str]:
     if history.first_at is None:
         yield "nothing is recorded: nothing can be said of any rule"
     elif days < wanted - 1:
-        yield f"records go back {days:.1f} of {wanted:.0f} days"
+        back = f"{days:.1f}" if days >= 1 else "less than one"
+        yield f"records go back {back} of {wanted:.0f} days"
     if not history.allows and history.first_at is not None:
         yield "nobody says whether every allow was recorded: logs of others may have a sample"

@@ -56,7 +56,7 @@ def test_of_a_log(folder: Path) -> None:
         "  rules/idle  policy.yaml:8",
         "used     2 rules and requirements",
     ]
-    assert "note: records go back 0.0 of 30 days" in done.stderr
+    assert "note: records go back less than one of 30 days" in done.stderr
     assert "note: nobody says whether every allow was recorded" in done.stderr
 
 

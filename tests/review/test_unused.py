@@ -156,11 +156,12 @@ def test_how_often_and_when_last() -> None:
     [
         ({}, 30, None),
         ({"first_at": NOON - 3 * DAY}, 3, "records go back 3.0 of 30 days"),
+        ({"first_at": NOON - DAY / 8}, 0.125, "records go back less than one of 30 days"),
         ({"first_at": None}, 0, "nothing is recorded"),
         ({"allows": frozenset()}, 30, "nobody says whether every allow was recorded"),
     ],
 )
-def test_how_much_history_there_is(history: Any, days: int, remark: str | None) -> None:
+def test_how_much_history_there_is(history: Any, days: float, remark: str | None) -> None:
     found = uses(policy(APP), **history)
     assert found.days == days
     assert [remark in each for each in found.remarks if remark] == ([True] if remark else [])
