@@ -25,41 +25,43 @@ GET    /static/{name}       style sheet, script, icon
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from egressproxy.admin.catalog_page import CatalogPage
-from egressproxy.admin.denies_page import DeniesPage
 from egressproxy.admin.flows_page import FlowsPage
-from egressproxy.admin.live import Live
+from egressproxy.admin.later import LaterPages
 from egressproxy.admin.login import Login
-from egressproxy.admin.name_page import NamePage
-from egressproxy.admin.overview import Overview
 from egressproxy.admin.reloads import Reloads
-from egressproxy.admin.rules_page import RulesPage
 from egressproxy.admin.static_files import PREFIX, static_file
-from egressproxy.admin.suggestions_page import SuggestionsPage
 
 if TYPE_CHECKING:
     from egressproxy.admin.frame import Frame
 
+_DENIES: Final = ("denies_page", "DeniesPage")
+_LATER: Final = {
+    "/review": ("overview", "Overview"),
+    "/review/live": ("live", "Live"),
+    "/review/denies": _DENIES,
+    "/review/denies.csv": _DENIES,
+    "/review/denies.json": _DENIES,
+    "/review/name": ("name_page", "NamePage"),
+    "/review/suggestions": ("suggestions_page", "SuggestionsPage"),
+    "/review/rules": ("rules_page", "RulesPage"),
+}
+
 
 def add_browser_pages(application: web.Application, frame: Frame) -> None:
     """Serve every page for people; a new page's module is added here."""
-    live = Live(frame)
-    application.on_shutdown.append(live.end)
+    later = LaterPages(frame, _LATER)
+    application.on_shutdown.append(later.end)
     application.add_routes(
         [
             web.get("/", _start),
             web.get(f"{PREFIX}{{name}}", static_file),
             *Login(frame).routes(),
-            *Overview(frame).routes(),
-            *live.routes(),
-            *DeniesPage(frame).routes(),
-            *NamePage(frame).routes(),
-            *SuggestionsPage(frame).routes(),
-            *RulesPage(frame).routes(),
+            *later.routes(),
             *FlowsPage(frame).routes(),
             *CatalogPage(frame).routes(),
             *Reloads(frame).routes(),

@@ -17,10 +17,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from egressproxy.errors import StoreError
 from egressproxy.policy.compile import compile_policy
-from egressproxy.review.behaviour import observe_behaviour
 from egressproxy.review.classify import Classifier
 from egressproxy.review.model import Filter
-from egressproxy.review.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,6 +177,10 @@ class ReviewData:
             )
         with self._opening:
             if self._store is None:
+                from egressproxy.review.store import (
+                    open_store,
+                )  # as late as pages are (admin.later)
+
                 self._store = open_store(place, is_reader=True)
             return self._store
 
@@ -196,6 +198,8 @@ class ReviewData:
         key = (policy and policy.digest, *(round(each / CLASSIFIER_S) for each in times))
         made_at, classifier = self._classifiers.get(key, (0.0, None))
         if classifier is None or now - made_at > CLASSIFIER_S:
+            from egressproxy.review.behaviour import observe_behaviour
+
             since, until = times
             behaviour = observe_behaviour(store, since, until)
             classifier = Classifier(policy, ruleset, behaviour, now=now)
