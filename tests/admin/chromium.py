@@ -29,6 +29,7 @@ from egressproxy.review.bounds import Bounds
 from egressproxy.review.store import open_store
 from egressproxy.review.writer import Writer
 from egressproxy.service.options import Endpoint
+from lab.clients import CHROMIUM
 from tests.admin.double import CLUSTER_POLICY, FakeSupervisor, serving_supervisor
 from tests.review.records import DAY_S, INTRUDER, traffic
 
@@ -39,15 +40,8 @@ if TYPE_CHECKING:
 
     from egressproxy.review.store import Store
 
-SWITCHES: Final = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+SWITCHES: Final = CHROMIUM[2:]
+"""Without the program and ``--headless``, which the driver brings."""
 PHONE: Final = ViewportSize(width=390, height=844)
 DESK: Final = ViewportSize(width=1280, height=900)
 _LOOKS: Final[tuple[tuple[str, Literal["light", "dark"], ViewportSize], ...]] = (

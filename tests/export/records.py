@@ -8,30 +8,15 @@ from hypothesis import strategies as st
 
 from egressproxy.observe.record import FlowRecord, NameSource, Plane
 from egressproxy.policy.verdict import Action, Pass, Reason
+from tests.review.records import flow
 
 MOMENT: Final = 1_790_000_000.25
 """2026-09-21T14:13:20.250000Z."""
 
-_DENY: Final[dict[str, Any]] = {
-    "time": MOMENT,
-    "flow_id": "0-1",
-    "src_port": 50123,
-    "action": Action.DENY,
-    "reason": Reason.DEFAULT_DENY,
-    "plane": Plane.TRANSPARENT,
-    "protocol": "tls",
-    "src_ip": "10.240.0.4",
-    "dst_port": 443,
-    "dst_ip": "20.1.2.3",
-    "name": "evil.example",
-    "name_source": NameSource.SNI,
-    "policy": "abc",
-}
-
 
 def record(**fields: Any) -> FlowRecord:
     """A name that nothing matched, with any field set otherwise."""
-    return FlowRecord(**{**_DENY, **fields})
+    return flow(**{"time": MOMENT, "policy": "abc", **fields})
 
 
 def records() -> st.SearchStrategy[FlowRecord]:
