@@ -63,19 +63,6 @@ class Report:
     is_cut: bool = False
 
 
-def lines(
-    store: Store,
-    where: Filter,
-    by: Group,
-    *,
-    limit: int,
-    classifier: Findings | None = None,
-    order: Order = "count",
-) -> list[ReviewLine]:
-    """The lines of ``report``."""
-    return list(report(store, where, by, limit=limit, classifier=classifier, order=order).lines)
-
-
 def report(
     store: Store,
     where: Filter,

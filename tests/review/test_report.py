@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -67,6 +67,10 @@ def mixed(store: Store) -> Store:
     return store
 
 
+def lines_of(*asked: Any, **how: Any) -> list[ReviewLine]:
+    return list(report.report(*asked, **how).lines)
+
+
 def keys(lines: list[ReviewLine] | tuple[ReviewLine, ...]) -> list[str]:
     return [line.key for line in lines]
 
@@ -83,9 +87,9 @@ WHERE: dict[str, Filter] = {
 @pytest.mark.parametrize("by", BY)
 def test_both_ways_give_the_same_lines(filled: Store, where: Filter, by: Group) -> None:
     """By the database, and by reading every subject."""
-    top = report.lines(filled, where, by, limit=0)
+    top = lines_of(filled, where, by, limit=0)
     read = sorted(
-        report.lines(filled, where, by, limit=0, order="class"),
+        lines_of(filled, where, by, limit=0, order="class"),
         key=lambda line: (-line.count, line.key),
     )
     assert top == read
@@ -124,17 +128,15 @@ def test_the_most_urgent_first(mixed: Store) -> None:
 
 
 def test_orders(mixed: Store) -> None:
-    assert keys(report.lines(mixed, Filter(), Group.NAME, limit=2)) == [
+    assert keys(lines_of(mixed, Filter(), Group.NAME, limit=2)) == [
         "noise.example",
         "what.example",
     ]
-    assert keys(report.lines(mixed, Filter(), Group.NAME, limit=1, order="last")) == [
-        "what.example"
-    ]
+    assert keys(lines_of(mixed, Filter(), Group.NAME, limit=1, order="last")) == ["what.example"]
 
 
 def test_a_line_says_who_and_what(mixed: Store) -> None:
-    (line,) = report.lines(mixed, Filter(names=("what.*",)), Group.NAME, limit=0)
+    (line,) = lines_of(mixed, Filter(names=("what.*",)), Group.NAME, limit=0)
     assert (line.count, line.sources, line.target_count) == (301, 2, 1)
     assert line.source_sample == ("10.1.0.4", "10.1.0.5")
     assert line.ports == ("tls:443", "tls:8443")
@@ -151,12 +153,12 @@ def test_classes_choose_lines_and_totals(mixed: Store) -> None:
     assert (found.totals.flows, found.totals.targets) == (44, 3)
     none = report.report(mixed, where, Group.NAME, limit=0)
     assert (none.lines, none.totals.flows) == ((), 0)
-    everything = report.lines(mixed, Filter(classes=(Class.UNKNOWN,)), Group.NAME, limit=0)
+    everything = lines_of(mixed, Filter(classes=(Class.UNKNOWN,)), Group.NAME, limit=0)
     assert len(everything) == 7
 
 
 def test_by_class_and_by_requirement(mixed: Store) -> None:
-    by_class = report.lines(mixed, Filter(), Group.CLASS, limit=0, classifier=Judge())
+    by_class = lines_of(mixed, Filter(), Group.CLASS, limit=0, classifier=Judge())
     assert {line.key: line.count for line in by_class} == {
         "harmless": 5000,
         "unknown": 302,
@@ -165,23 +167,23 @@ def test_by_class_and_by_requirement(mixed: Store) -> None:
         "suspicious": 1,
     }
     where = Filter(is_denied=None)
-    required = report.lines(mixed, where, Group.REQUIREMENT, limit=0, classifier=Judge())
+    required = lines_of(mixed, where, Group.REQUIREMENT, limit=0, classifier=Judge())
     assert {line.key: line.count for line in required} == {
         report.NO_REQUIREMENT: 5346,
         "aks/lacking": 20,
         "aks/core": 7,
     }
-    allowed = report.lines(mixed, where, Group.CLASS, limit=0)
+    allowed = lines_of(mixed, where, Group.CLASS, limit=0)
     assert {line.key for line in allowed} == {"unknown", report.NO_CLASS}
 
 
 def test_an_allow_has_no_finding(mixed: Store) -> None:
-    (line,) = report.lines(mixed, Filter(is_denied=False), Group.NAME, limit=0, classifier=Judge())
+    (line,) = lines_of(mixed, Filter(is_denied=False), Group.NAME, limit=0, classifier=Judge())
     assert (line.key, line.finding) == ("a.example", None)
 
 
 def test_a_source_has_the_most_urgent_finding_of_what_it_did(mixed: Store) -> None:
-    lines = report.lines(mixed, Filter(), Group.SOURCE, limit=0, classifier=Judge(), order="class")
+    lines = lines_of(mixed, Filter(), Group.SOURCE, limit=0, classifier=Judge(), order="class")
     assert [(line.key, line.finding and line.finding.kind) for line in lines] == [
         ("10.1.0.4", Class.SUSPICIOUS),
         ("10.1.0.5", Class.UNKNOWN),
@@ -210,7 +212,7 @@ def test_folded_lines_are_a_pattern_that_a_filter_takes(store: Store) -> None:
         Class.UNKNOWN,
     ]
     assert [each.lines for each in found.classes] == [5, 5]
-    below = report.lines(store, Filter(names=(found.lines[0].key,)), Group.NAME, limit=0)
+    below = lines_of(store, Filter(names=(found.lines[0].key,)), Group.NAME, limit=0)
     assert keys(below) == sorted(names)
 
 
