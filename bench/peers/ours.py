@@ -25,24 +25,42 @@ def egressproxy(network: Network, directory: Path) -> Iterator[Peer]:
     Raises:
         FileNotFoundError: ``make native`` has not been run.
     """
-    if not (NATIVE / "ready").exists():
-        raise FileNotFoundError(NATIVE, "make native")
-    compiled = ("env", "PYTHONSAFEPATH=1", f"PYTHONPATH={NATIVE}")
-    with _egressproxy("egressproxy", compiled, network, directory) as peer:
+    with serve("egressproxy", network, directory, environment=compiled()) as peer:
         yield peer
 
 
 @contextmanager
 def interpreted(network: Network, directory: Path) -> Iterator[Peer]:
     """The same without a C compiler at install time."""
-    with _egressproxy("interpreted", (), network, directory) as peer:
+    with serve("interpreted", network, directory) as peer:
         yield peer
 
 
+def compiled() -> tuple[str, ...]:
+    """What stands before the interpreter so that it finds the compiled copy.
+
+    Raises:
+        FileNotFoundError: ``make native`` has not been run.
+    """
+    if not (NATIVE / "ready").exists():
+        raise FileNotFoundError(NATIVE, "make native")
+    return ("env", "PYTHONSAFEPATH=1", f"PYTHONPATH={NATIVE}")
+
+
 @contextmanager
-def _egressproxy(
-    name: str, environment: Sequence[str], network: Network, directory: Path
+def serve(
+    name: str,
+    network: Network,
+    directory: Path,
+    *,
+    environment: Sequence[str] = (),
+    workers: int = 1,
+    more: Sequence[str] = (),
 ) -> Iterator[Peer]:
+    """Run it on the hub's CPU; ``environment`` stands before the interpreter, ``more`` at the end.
+
+    A ``taskset`` in ``environment`` chooses other CPUs.
+    """
     policy = write_policy(directory)
     argv = [*environment, sys.executable, "-m", "egressproxy", "run"]
     argv += ["--policy", str(policy)]
@@ -50,13 +68,13 @@ def _egressproxy(
         "--redirect",
         f"0.0.0.0:{LISTEN}",
         "--workers",
-        "1",
+        str(workers),
         "--resolve",
         f"{ALLOWED}={SERVER}",
     ]
     # Not beside the policy, whose folder is watched.
     (directory / "log").mkdir(exist_ok=True)
     argv += ["--log", str(directory / "log" / "flows.jsonl"), "--log-allows", "all"]
-    argv += ["--max-flows", "100000", "--max-flows-per-source", "100000"]
+    argv += ["--max-flows", "100000", "--max-flows-per-source", "100000", *more]
     with redirected(network, directory, argv, name=name) as pid:
         yield Peer(name, pid)
