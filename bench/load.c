@@ -1,10 +1,10 @@
 /* The benchmark's client, server and spinner. C, because a load generator in Python would be the
  * bottleneck it is meant to find: one core of this must outrun one core of any proxy.
  *
- *   load serve ADDRESS PORT HELLO
+ *   load serve ADDRESS PORT                      (several may share the port; any HELLO)
  *   load small|denied ADDRESS PORT HELLO COUNT CONCURRENCY
  *   load bulk  ADDRESS PORT HELLO CONNECTIONS BYTES_EACH
- *   load idle  ADDRESS PORT HELLO COUNT          (prints "ready", holds until stdin ends)
+ *   load idle  ADDRESS PORT HELLO COUNT CONCURRENCY   (prints "ready", holds until stdin ends)
  *   load spin  FILE                              (counts in FILE with what the CPU has left)
  *
  * HELLO is a file with a ClientHello. One transaction: connect, HELLO, 2500 octets back, a request of
@@ -28,7 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FLIGHT = 2500, REQUEST = 300, ANSWER = 500, CHUNK = 1 << 18, MAX_FD = 1 << 17 };
+enum { RECORD_HEAD = 5, FLIGHT = 2500, REQUEST = 300, ANSWER = 500, CHUNK = 1 << 18, MAX_FD = 1 << 17 };
 
 struct flow { uint64_t started, left; uint32_t got; uint8_t state; };
 static struct flow flows[MAX_FD];
@@ -93,9 +93,15 @@ static void server_read(int fd) {
   struct flow *flow = &flows[fd];
   ssize_t got = recv(fd, buffer, 4096, 0);
   if (got <= 0) { if (got == 0 || errno != EAGAIN) close(fd); return; }
+  if (flow->got == 0 && flow->state == 0) {
+    const unsigned char *head = (const unsigned char *)buffer;
+    if (got < RECORD_HEAD) { close(fd); return; }
+    flow->left = RECORD_HEAD + (uint64_t)(head[3] << 8 | head[4]);
+  }
   flow->got += (uint32_t)got;
-  if (flow->state == 0 && flow->got >= hello_length) {
-    flow->got -= (uint32_t)hello_length;
+  if (flow->state == 0 && flow->got >= flow->left) {
+    flow->got -= (uint32_t)flow->left;
+    flow->left = 0;
     flow->state = 1;
     if (send(fd, buffer, FLIGHT, MSG_NOSIGNAL) != FLIGHT) { close(fd); return; }
   }
@@ -111,6 +117,7 @@ static void server_read(int fd) {
 static void serve(void) {
   int on = 1, listener = socket(target.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  setsockopt(listener, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
   if (bind(listener, &target.any, target_length) || listen(listener, 65535)) die("listen");
   watch(listener, EPOLLIN, EPOLL_CTL_ADD);
   puts("ready");
@@ -162,7 +169,9 @@ static void ask(int fd) {
   if (send(fd, request, REQUEST, MSG_NOSIGNAL) != REQUEST) { end(fd, 0); return; }
   flows[fd].state = 2;
   flows[fd].left = mode == 'B' ? bulk_bytes : ANSWER;
-  if (mode == 'I') done++;
+  if (mode != 'I') return;
+  done++;
+  if (begun < planned) begin();
 }
 
 static void client_read(int fd) {
@@ -229,19 +238,19 @@ static void spin(const char *path) {
 int main(int argc, char **argv) {
   struct rlimit files;
   if (argc == 3 && !strcmp(argv[1], "spin")) spin(argv[2]);
-  if (argc < 5) { fputs("see the head of load.c\n", stderr); return 2; }
+  if (argc < 4) { fputs("see the head of load.c\n", stderr); return 2; }
   getrlimit(RLIMIT_NOFILE, &files);
   files.rlim_cur = files.rlim_max;
   setrlimit(RLIMIT_NOFILE, &files);
   signal(SIGPIPE, SIG_IGN);
   epoll_fd = epoll_create1(0);
   set_target(argv[2], argv[3]);
+  if (!strcmp(argv[1], "serve")) serve();
+  if (argc < 7) { fputs("see the head of load.c\n", stderr); return 2; }
   read_hello(argv[4]);
   mode = (char)(argv[1][0] & ~32);
-  if (!strcmp(argv[1], "serve")) serve();
-  if (argc < 6) { fputs("see the head of load.c\n", stderr); return 2; }
   planned = strtoull(argv[5], NULL, 10);
   if (mode == 'B') bulk_bytes = strtoull(argv[6], NULL, 10);
-  load(mode == 'B' || mode == 'I' ? planned : strtoull(argv[6], NULL, 10));
+  load(mode == 'B' ? planned : strtoull(argv[6], NULL, 10));
   return failed ? 1 : 0;
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import resource
 import subprocess
 import time
 from contextlib import ExitStack, contextmanager
@@ -20,6 +21,7 @@ from bench.network import HUB_CPU, LOAD_CPU, PORT, SERVER, Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from bench.peers.peer import Peer
     from lab.namespaces import Namespace
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 _CALIBRATION_S: Final = 0.4
 _CALIBRATIONS: Final = 25
 _LIMIT_S: Final = 120.0
+_OPENED_AT_ONCE: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,7 @@ class Bench:
         self._spin.write_bytes(bytes(8))
         argv = [str(self._load), "spin", str(self._spin)]
         self._stack.enter_context(_process(["taskset", "-c", str(HUB_CPU), *argv]))
-        serve = self._argv(self._network.server, "serve", "allowed")
-        server = self._stack.enter_context(_process(serve))
-        assert server.stdout is not None
-        server.stdout.readline()
+        self._stack.enter_context(self._server())
         view = self._stack.enter_context(self._spin.open("rb"))
         self._counter = mmap.mmap(view.fileno(), 8, prot=mmap.PROT_READ)
         return self
@@ -82,18 +82,27 @@ class Bench:
 
     def idle_tunnels(self, peer: Peer, count: int) -> Result:
         """``value`` is private octets an idle tunnel of the data plane's processes."""
-        before = peer.private_bytes()
-        argv = self._argv(self._network.client, "idle", "allowed", str(count))
-        with _process(argv) as client:
-            assert client.stdout is not None
-            if client.stdout.readline().strip() != b"ready":
-                raise RuntimeError(f"{peer.name}: the idle tunnels did not come up")
+        shares = spread(count, _tunnels_of_a_process())
+        with ExitStack() as stack:
+            for _ in shares[1:]:
+                stack.enter_context(self._server())
+            before = peer.private_bytes()
+            clients = [stack.enter_context(_process(self._idle_argv(share))) for share in shares]
+            for client in clients:
+                _await_ready(client)
             held = peer.private_bytes()
         return Result((held - before) / count, count)
 
+    def _server(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        return _ready(self._argv(self._network.server, "serve"))
+
+    def _idle_argv(self, count: int) -> list[str]:
+        hello = str(self._hellos["allowed"])
+        return self._argv(self._network.client, "idle", hello, str(count), str(_OPENED_AT_ONCE))
+
     def _loaded(self, mode: str, hello: str, *more: str) -> tuple[float, dict[str, float]]:
         idle_rate = self._idle_rate()
-        argv = self._argv(self._network.client, mode, hello, *more)
+        argv = self._argv(self._network.client, mode, str(self._hellos[hello]), *more)
         start, started = self._count(), time.monotonic()
         done = subprocess.run(argv, capture_output=True, text=True, timeout=_LIMIT_S)
         seconds, counted = time.monotonic() - started, self._count() - start
@@ -118,7 +127,7 @@ class Bench:
     def _count(self) -> int:
         return int.from_bytes(self._counter[:8], "little")
 
-    def _argv(self, namespace: Namespace, mode: str, hello: str, *more: str) -> list[str]:
+    def _argv(self, namespace: Namespace, mode: str, *more: str) -> list[str]:
         inside = [
             "nsenter",
             f"--net={namespace.path}",
@@ -127,7 +136,31 @@ class Bench:
             str(LOAD_CPU),
             str(self._load),
         ]
-        return [*inside, mode, SERVER, str(PORT), str(self._hellos[hello]), *more]
+        return [*inside, mode, SERVER, str(PORT), *more]
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Share ``count`` among as few processes as can have at most ``most`` each, evenly."""
+    processes = -(-count // most)
+    return [(count + n) // processes for n in range(processes)]
+
+
+def _tunnels_of_a_process() -> int:
+    """What the file limit lets client and server hold, though not all servers get equally many."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1] * 3 // 4
+
+
+@contextmanager
+def _ready(argv: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    with _process(argv) as process:
+        _await_ready(process)
+        yield process
+
+
+def _await_ready(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdout is not None
+    if process.stdout.readline().strip() != b"ready":
+        raise RuntimeError(f"{process.args!r}: ended ({process.wait()})")
 
 
 @contextmanager
