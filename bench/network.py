@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from lab.namespaces import Namespace, namespaces, run
+from bench.cores import steer
+from lab.namespaces import Namespace, namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,8 +50,6 @@ def network(directory: Path) -> Iterator[Network]:
             hub.run("ip", "link", "set", link, "up")
             other.run("ip", "link", "set", "eth0", "up")
             other.run("ip", "route", "add", "default", "via", hub_address)
-            _steer(hub, link, HUB_CPU)
-            _steer(other, "eth0", LOAD_CPU)
         made["server"].run("ip", "address", "add", f"{SERVER}/32", "dev", "lo")
         hub.run("ip", "route", "add", f"{SERVER}/32", "via", "20.50.0.1")
         for role, setting in (
@@ -66,13 +65,9 @@ def network(directory: Path) -> Iterator[Network]:
             ("server", "net.core.somaxconn=65535"),
         ):
             _sysctl(made[role], setting)
-        yield Network(made["client"], hub, made["server"])
-
-
-def _steer(namespace: Namespace, link: str, cpu: int) -> None:
-    # `ip netns exec` mounts the /sys of the namespace; nsenter alone would show the machine's.
-    target = f"/sys/class/net/{link}/queues/rx-0/rps_cpus"
-    run("ip", "netns", "exec", namespace.name, "sh", "-c", f"echo {1 << cpu:x} > {target}")
+        built = Network(made["client"], hub, made["server"])
+        steer(built, (HUB_CPU,), (LOAD_CPU,))
+        yield built
 
 
 def _sysctl(namespace: Namespace, setting: str) -> None:
