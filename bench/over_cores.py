@@ -82,12 +82,13 @@ def _rate(built: Network, load: Path, cores: Cores, connections: int) -> Rate:
 
 def _transact(built: Network, load: Path, cores: Sequence[int], connections: int) -> float:
     """All load cores at once; connections a second of all, by the slowest."""
-    share = str(connections // len(cores))
+    hello = str(load.with_name("allowed.hello"))
+    asked = (hello, str(connections // len(cores)), str(CONCURRENCY))
     with ExitStack() as stack:
         clients = [
             stack.enter_context(
                 subprocess.Popen(
-                    _pinned(built.client.path, core, load, "small", share, str(CONCURRENCY)),
+                    _pinned(built.client.path, core, load, "small", *asked),
                     stdout=subprocess.PIPE,
                 )
             )
@@ -116,4 +117,4 @@ def _servers(built: Network, load: Path, cores: Sequence[int]) -> Iterator[None]
 
 def _pinned(namespace: Path, core: int, load: Path, mode: str, *more: str) -> list[str]:
     inside = ["nsenter", f"--net={namespace}", "taskset", "-c", str(core), str(load)]
-    return [*inside, mode, SERVER, str(PORT), str(load.with_name("allowed.hello")), *more]
+    return [*inside, mode, SERVER, str(PORT), *more]
