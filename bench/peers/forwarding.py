@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bench.peers.peer import Peer
+from bench.peers.peer import NO_REDIRECT, Peer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def forwarding(_network: Network, _directory: Path) -> Iterator[Peer]:
+def forwarding(network: Network, _directory: Path, **_: int) -> Iterator[Peer]:
     """The hub's kernel forwards."""
-    yield Peer("no proxy", None)
+    peer = Peer("no proxy", network.hub, enter=NO_REDIRECT, leave=NO_REDIRECT)
+    with peer.in_path():
+        yield peer

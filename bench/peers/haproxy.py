@@ -42,19 +42,26 @@ backend original
 
 
 @contextmanager
-def haproxy(network: Network, directory: Path) -> Iterator[Peer]:
-    """One thread."""
+def haproxy(
+    network: Network, directory: Path, *, port: int = LISTEN, processes: int = 1
+) -> Iterator[Peer]:
+    """One thread a process."""
+    commands = {each: _command(directory, each) for each in range(port, port + processes)}
+    with redirected("HAProxy", network, directory, commands) as peer:
+        yield peer
+
+
+def _command(directory: Path, port: int) -> list[str]:
     exact, ends = directory / "exact.lst", directory / "suffixes.lst"
     exact.write_text("".join(f"{name}\n" for name in exact_names(directory)))
     ends.write_text("".join(f"{end}\n" for end in suffixes(directory)))
-    configuration = directory / "haproxy.cfg"
+    configuration = directory / f"haproxy-{port}.cfg"
     configuration.write_text(
         _CONFIGURATION.format(
-            listen=LISTEN,
+            listen=port,
             exact=exact,
             suffixes=ends,
             maxconn=resource.getrlimit(resource.RLIMIT_NOFILE)[1] * 3 // 8,
         )
     )
-    with redirected(network, directory, ["haproxy", "-db", "-f", str(configuration)]) as pid:
-        yield Peer("HAProxy", pid)
+    return ["haproxy", "-db", "-f", str(configuration)]

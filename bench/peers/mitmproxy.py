@@ -33,14 +33,18 @@ def tls_start_client(data):
 
 
 @contextmanager
-def mitmproxy(network: Network, directory: Path) -> Iterator[Peer]:
+def mitmproxy(
+    network: Network, directory: Path, *, port: int = LISTEN, processes: int = 1
+) -> Iterator[Peer]:
     """The oracle's environment has it."""
     addon = directory / "mitm_policy.py"
     addon.write_text(
         _ADDON.format(exact=exact_names(directory), suffixes=tuple(suffixes(directory)))
     )
-    argv = [str(PROGRAM), "--mode", "transparent", "--listen-port", str(LISTEN), "-q"]
-    argv += ["--set", f"confdir={directory / 'mitm'}", "--set", "connection_strategy=lazy"]
-    argv += ["--set", "flow_detail=0", "-s", str(addon)]
-    with redirected(network, directory, argv) as pid:
-        yield Peer("mitmproxy", pid)
+    argv = [str(PROGRAM), "--mode", "transparent", "-q", "-s", str(addon)]
+    for setting in (f"confdir={directory / 'mitm'}", "connection_strategy=lazy", "flow_detail=0"):
+        argv += ["--set", setting]
+    ports = range(port, port + processes)
+    commands = {each: [*argv, "--listen-port", str(each)] for each in ports}
+    with redirected("mitmproxy", network, directory, commands) as peer:
+        yield peer

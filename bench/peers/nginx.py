@@ -6,6 +6,7 @@ server's address by the map: what it saves by that is one getsockopt(2) a connec
 
 from __future__ import annotations
 
+import resource
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -24,10 +25,10 @@ load_module /usr/lib/nginx/modules/ngx_stream_module.so;
 user root;
 daemon off;
 pid {directory}/nginx.pid;
-worker_processes 1;
-worker_rlimit_nofile 500000;
+worker_processes {processes};
+worker_rlimit_nofile {limit};
 error_log /dev/null crit;
-events {{ worker_connections 200000; multi_accept on; }}
+events {{ worker_connections {limit}; multi_accept on; }}
 stream {{
   map_hash_bucket_size 256;
   map $ssl_preread_server_name $original {{
@@ -49,12 +50,19 @@ stream {{
 
 
 @contextmanager
-def nginx(network: Network, directory: Path) -> Iterator[Peer]:
-    """A master and its worker."""
+def nginx(
+    network: Network, directory: Path, *, port: int = LISTEN, processes: int = 1
+) -> Iterator[Peer]:
+    """A master and its workers, which share the port."""
     names = exact_names(directory) + [f"*{end}" for end in suffixes(directory)]
     lines = "\n".join(f"    {name} {SERVER}:{PORT};" for name in names)
     configuration = directory / "nginx.conf"
-    configuration.write_text(_CONFIGURATION.format(directory=directory, listen=LISTEN, names=lines))
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    configuration.write_text(
+        _CONFIGURATION.format(
+            directory=directory, listen=port, names=lines, processes=processes, limit=limit
+        )
+    )
     argv = ["nginx", "-p", str(directory), "-c", str(configuration)]
-    with redirected(network, directory, argv) as pid:
-        yield Peer("nginx", pid)
+    with redirected("nginx", network, directory, {port: argv}) as peer:
+        yield peer

@@ -17,22 +17,36 @@ if TYPE_CHECKING:
 
 NATIVE: Final = Path(__file__).resolve().parents[2] / ".native"
 
+ADMIN_ABOVE: Final = 10_000
+"""The admin listener's port is that much above the redirect's."""
+
 
 @contextmanager
-def egressproxy(network: Network, directory: Path) -> Iterator[Peer]:
+def egressproxy(
+    network: Network, directory: Path, *, port: int = LISTEN, processes: int = 1
+) -> Iterator[Peer]:
     """Egressproxy as ``pip install`` leaves it: compiled; records of every flow, metrics, limits.
 
     Raises:
         FileNotFoundError: ``make native`` has not been run.
     """
-    with serve("egressproxy", network, directory, environment=compiled()) as peer:
+    with serve(
+        "egressproxy",
+        network,
+        directory,
+        environment=compiled(),
+        workers=processes,
+        port=port,
+    ) as peer:
         yield peer
 
 
 @contextmanager
-def interpreted(network: Network, directory: Path) -> Iterator[Peer]:
+def interpreted(
+    network: Network, directory: Path, *, port: int = LISTEN, processes: int = 1
+) -> Iterator[Peer]:
     """The same without a C compiler at install time."""
-    with serve("interpreted", network, directory) as peer:
+    with serve("interpreted", network, directory, workers=processes, port=port) as peer:
         yield peer
 
 
@@ -55,6 +69,7 @@ def serve(
     *,
     environment: Sequence[str] = (),
     workers: int = 1,
+    port: int = LISTEN,
     more: Sequence[str] = (),
 ) -> Iterator[Peer]:
     """Run it on the hub's CPU; ``environment`` stands before the interpreter, ``more`` at the end.
@@ -66,7 +81,7 @@ def serve(
     argv += ["--policy", str(policy)]
     argv += [
         "--redirect",
-        f"0.0.0.0:{LISTEN}",
+        f"0.0.0.0:{port}",
         "--workers",
         str(workers),
         "--resolve",
@@ -75,6 +90,8 @@ def serve(
     # Not beside the policy, whose folder is watched.
     (directory / "log").mkdir(exist_ok=True)
     argv += ["--log", str(directory / "log" / "flows.jsonl"), "--log-allows", "all"]
+    # Two run side by side; a later --admin in `more` counts.
+    argv += ["--admin", f"127.0.0.1:{port + ADMIN_ABOVE}"]
     argv += ["--max-flows", "100000", "--max-flows-per-source", "100000", *more]
-    with redirected(network, directory, argv, name=name) as pid:
-        yield Peer(name, pid)
+    with redirected(name, network, directory, {port: argv}) as peer:
+        yield peer

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from bench.network import HUB_CPU, PORT
 from egressproxy.policy.load import load_policy
 from lab.programs import server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    import subprocess
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from bench.network import Network
     from lab.namespaces import Namespace
@@ -21,11 +23,15 @@ LISTEN: Final = 15001
 ALLOWED: Final = "myregistry.japaneast.data.azurecr.io"
 DENIED: Final = "exfiltration.example.net"
 
-_REDIRECT: Final = f"""
+NO_REDIRECT: Final = """
+table ip bench {}
+delete table ip bench
+"""
+_REDIRECT: Final = f"""{NO_REDIRECT}
 table ip bench {{
   chain prerouting {{
     type nat hook prerouting priority dstnat;
-    iifname "inside" tcp dport {PORT} redirect to :{LISTEN}
+    iifname "inside" tcp dport {PORT} redirect to :%s
   }}
 }}
 """
@@ -44,40 +50,96 @@ requirements:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A data plane that serves; ``pid`` is its first user process, none for the kernel alone."""
+    """A data plane that runs, in the path of the spoke's traffic or beside it.
+
+    ``roots`` are its first user processes, none for the kernel alone; ``enter`` and ``leave`` are
+    what nft(8) reads in the hub to put it into the path and to take it out again.
+    """
 
     name: str
-    pid: int | None
+    hub: Namespace
+    roots: tuple[int, ...] = ()
+    enter: str = ""
+    leave: str = ""
 
     @property
     def pids(self) -> tuple[int, ...]:
         """All its user processes as of now; workers start after their listeners."""
-        return () if self.pid is None else (self.pid, *_children(self.pid))
+        return tuple(pid for root in self.roots for pid in (root, *_children(root)))
+
+    @contextmanager
+    def in_path(self) -> Iterator[None]:
+        """Lead the spoke's connections through it until the block ends."""
+        self.hub.run("nft", "-f", "-", stdin=self.enter)
+        try:
+            yield
+        finally:
+            self.hub.run("nft", "-f", "-", stdin=self.leave)
 
     def private_bytes(self) -> int:
         """Private memory of all its processes together."""
         return sum(_private_bytes(pid) for pid in self.pids)
 
 
+class Start(Protocol):
+    """Runs a data plane in the path until the block ends, its files in a folder.
+
+    Several run side by side, each in a folder of its own and from a ``port`` of its own on, and
+    enter the path in turn; ``processes`` share the connections.
+    """
+
+    def __call__(
+        self, network: Network, directory: Path, /, *, port: int = LISTEN, processes: int = 1
+    ) -> AbstractContextManager[Peer]:
+        """Yields it once it listens."""
+
+
 @contextmanager
 def redirected(
-    network: Network, directory: Path, argv: Sequence[str], *, name: str = ""
-) -> Iterator[int]:
-    """Run a proxy on the hub's CPU behind the redirect until the block ends."""
-    pinned = ["taskset", "-c", str(HUB_CPU), *argv]
-    log = directory / f"{name or Path(argv[0]).name}.log"
-    with server(network.hub, *pinned, log=log, ready=lambda: _listens(network.hub)) as process:
-        network.hub.run("nft", "-f", "-", stdin=_REDIRECT)
-        try:
-            yield process.pid
-        finally:
-            network.hub.run("nft", "delete", "table", "ip", "bench")
+    name: str,
+    network: Network,
+    directory: Path,
+    commands: Mapping[int, Sequence[str]],
+) -> Iterator[Peer]:
+    """Run proxies on the hub's CPU, in the path; connections are dealt out to them in turn.
+
+    Args:
+        name: what the tables call the data plane.
+        network: where it runs.
+        directory: of its log.
+        commands: by the port that each listens on.
+    """
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(_listening(network.hub, directory / f"{name}.log", argv, port))
+            for port, argv in commands.items()
+        ]
+        roots = tuple(process.pid for process in running)
+        peer = Peer(name, network.hub, roots, _REDIRECT % _dealt(tuple(commands)), NO_REDIRECT)
+        with peer.in_path():
+            yield peer
+
+
+def _listening(
+    hub: Namespace, log: Path, argv: Sequence[str], port: int
+) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    pinned = ("taskset", "-c", str(HUB_CPU), *argv)
+    return server(hub, *pinned, log=log, ready=lambda: _listens(hub, port))
+
+
+def _dealt(ports: tuple[int, ...]) -> str:
+    """The destination port of a redirect: one, or one after the other."""
+    if len(ports) == 1:
+        return str(ports[0])
+    turns = ", ".join(f"{turn} : {port}" for turn, port in enumerate(ports))
+    return f"numgen inc mod {len(ports)} map {{ {turns} }}"
 
 
 def write_policy(directory: Path) -> Path:
-    """The policy that all enforce, as egressproxy reads it."""
+    """The policy of this folder, which all that start in it enforce; ours if there is none."""
     path = directory / "policy.yaml"
-    path.write_text(_POLICY)
+    if not path.exists():
+        path.write_text(_POLICY)
     return path
 
 
@@ -96,8 +158,8 @@ def _patterns(directory: Path) -> list[str]:
     return sorted({str(pattern) for rule in policy.rules for pattern in rule.patterns})
 
 
-def _listens(hub: Namespace) -> bool:
-    return bool(hub.run("ss", "-Hltn", f"sport = :{LISTEN}").strip())
+def _listens(hub: Namespace, port: int) -> bool:
+    return bool(hub.run("ss", "-Hltn", f"sport = :{port}").strip())
 
 
 def _children(pid: int) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _CONFIGURATION: Final = """
 user root
-pidfile {directory}/sniproxy.pid
+pidfile {directory}/sniproxy-{listen}.pid
 error_log {{
   filename /dev/null
 }}
@@ -33,13 +34,20 @@ table allowed {{
 
 
 @contextmanager
-def sniproxy(network: Network, directory: Path) -> Iterator[Peer]:
-    """One process."""
+def sniproxy(
+    network: Network, directory: Path, *, port: int = LISTEN, processes: int = 1
+) -> Iterator[Peer]:
+    """A process each: it has no workers."""
+    commands = {each: _command(directory, each) for each in range(port, port + processes)}
+    with redirected("sniproxy", network, directory, commands) as peer:
+        yield peer
+
+
+def _command(directory: Path, port: int) -> list[str]:
     patterns = [f"^{re.escape(name)}$" for name in exact_names(directory)]
     patterns += [f"{re.escape(end)}$" for end in suffixes(directory)]
     lines = "\n".join(f"  {pattern} {SERVER}:{PORT}" for pattern in patterns)
-    configuration = directory / "sniproxy.conf"
-    configuration.write_text(_CONFIGURATION.format(directory=directory, listen=LISTEN, names=lines))
-    argv = ["sniproxy", "-f", "-n", "500000", "-c", str(configuration)]
-    with redirected(network, directory, argv) as pid:
-        yield Peer("sniproxy", pid)
+    configuration = directory / f"sniproxy-{port}.conf"
+    configuration.write_text(_CONFIGURATION.format(directory=directory, listen=port, names=lines))
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return ["sniproxy", "-f", "-n", str(limit), "-c", str(configuration)]

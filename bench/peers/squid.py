@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _CONFIGURATION: Final = """
 https_port {listen} intercept ssl-bump tls-cert={directory}/squid.pem generate-host-certificates=off
-http_port 127.0.0.1:15002
+http_port 127.0.0.1:{unused}
 acl step1 at_step SslBump1
 acl allowed ssl::server_name "{directory}/squid.names"
 ssl_bump peek step1
@@ -41,9 +41,15 @@ cache_effective_user proxy
 """
 
 
+_UNUSED: Final = 10_000
+"""Squid will not start without a plain port; that much above the other one."""
+
+
 @contextmanager
-def squid(network: Network, directory: Path) -> Iterator[Peer]:
-    """One worker; the certificate is asked for by the port and never shown."""
+def squid(
+    network: Network, directory: Path, *, port: int = LISTEN, processes: int = 1
+) -> Iterator[Peer]:
+    """One worker a process; the certificate is asked for by the port and never shown."""
     directory.chmod(0o711)  # the hosts are read after privileges are dropped
     pem = directory / "squid.pem"
     if not pem.exists():
@@ -53,9 +59,15 @@ def squid(network: Network, directory: Path) -> Iterator[Peer]:
     names = [*exact_names(directory), *suffixes(directory)]
     (directory / "squid.names").write_text("".join(f"{name}\n" for name in names))
     (directory / "squid.hosts").write_text(f"{SERVER} {ALLOWED}\n")
-    configuration = directory / "squid.conf"
-    configuration.write_text(_CONFIGURATION.format(directory=directory, listen=LISTEN))
+    commands = {each: _command(directory, each) for each in range(port, port + processes)}
+    with redirected("Squid", network, directory, commands) as peer:
+        yield peer
+
+
+def _command(directory: Path, port: int) -> list[str]:
+    configuration = directory / f"squid-{port}.conf"
+    configuration.write_text(
+        _CONFIGURATION.format(directory=directory, listen=port, unused=port + _UNUSED)
+    )
     # A name of its own: shared memory of another Squid, or of one that was killed, is in the way.
-    argv = ["squid", "-N", "-n", f"bench{os.getpid()}", "-f", str(configuration)]
-    with redirected(network, directory, argv) as pid:
-        yield Peer("Squid", pid)
+    return ["squid", "-N", "-n", f"bench{os.getpid()}p{port}", "-f", str(configuration)]

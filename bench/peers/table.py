@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bench.peers.envoy import envoy
 from bench.peers.forwarding import forwarding
@@ -13,7 +13,10 @@ from bench.peers.ours import egressproxy, interpreted
 from bench.peers.sniproxy import sniproxy
 from bench.peers.squid import squid
 
-PEERS: Final = {
+if TYPE_CHECKING:
+    from bench.peers.peer import Start
+
+PEERS: Final[dict[str, Start]] = {
     "none": forwarding,
     "haproxy": haproxy,
     "egressproxy": egressproxy,
