@@ -7,10 +7,12 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from bench import macro, report
+from bench import macro, micro, report
+from bench.machine import machine, versions
+from bench.measures import QUICK, Scale
 from bench.peers.table import PEERS
 
 OUT = Path(__file__).with_name("out")
@@ -22,46 +24,36 @@ def main() -> int:
     """Run what was asked for and print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small loads, three repeats")
-    parser.add_argument("--repeats", type=int, help="interleaved repeats of every data plane")
+    parser.add_argument("--repeats", type=int, help="interleaved repeats of ours, HAProxy and none")
     parser.add_argument("--only", choices=("micro", "macro"), help="one half")
     everybody = ",".join(PEERS)
     parser.add_argument("--peers", default=everybody, help=f"comma-separated [{everybody}]")
     options = parser.parse_args()
     OUT.mkdir(exist_ok=True)
     if options.only != "macro":
-        micro = Path(__file__).with_name("test_micro.py")
-        argv = [
-            sys.executable,
-            "-m",
-            "pytest",
-            str(micro),
-            "-q",
-            "--benchmark-columns=min,median,ops",
-        ]
-        subprocess.run(argv, check=True)
+        print(micro.run(OUT, lambda text: print(text, flush=True)))
     if options.only == "micro":
         return 0
     if os.geteuid() != 0:
         print("the macro benchmark builds network namespaces: run it as root", file=sys.stderr)
         return 0
-    scale = macro.QUICK if options.quick else macro.Scale()
+    _macro(options)
+    return 0
+
+
+def _macro(options: argparse.Namespace) -> None:
+    """Measure, draw and print; the table stays where the plots are."""
+    scale = QUICK if options.quick else Scale()
     if options.repeats:
-        scale = macro.Scale(**{**asdict(scale), "repeats": options.repeats})
-    results = macro.run(
-        scale, tuple(options.peers.split(",")), lambda text: print(text, flush=True)
-    )
-    text = f"{report.machine()}\n\n{report.table(results)}\n{report.everybody(results)}"
+        scale = replace(scale, repeats=options.repeats)
+    findings = macro.run(scale, options.peers.split(","), lambda text: print(text, flush=True))
+    text = report.document(findings, machine(), versions())
     (OUT / "macro.md").write_text(text)
-    rows = {
-        title: {name: [asdict(each) for each in found] for name, found in planes.items()}
-        for title, planes in results.items()
-    }
-    (OUT / "macro.json").write_text(json.dumps(rows, indent=1))
+    (OUT / "macro.json").write_text(json.dumps(asdict(findings), indent=1))
     if PLOTTER.exists():
         plot = Path(__file__).with_name("plot.py")
         subprocess.run([str(PLOTTER), str(plot), str(OUT / "macro.json"), str(OUT)], check=True)
     print(f"\n{text}\nwritten to {OUT}")
-    return 0
 
 
 if __name__ == "__main__":
