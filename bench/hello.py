@@ -1,4 +1,4 @@
-"""ClientHellos for any name: OpenSSL's of 517 octets, and the same client with post-quantum keys."""
+"""ClientHellos for any name: OpenSSL's of 517 octets, and the same with post-quantum keys."""
 
 from __future__ import annotations
 

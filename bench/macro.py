@@ -1,104 +1,160 @@
-"""The macro benchmark: every data plane in turn, repeat after repeat, so that drift cancels."""
+"""The macro benchmark: all data planes run side by side and enter the path in turn.
+
+One measurement of each follows that of the others within seconds, in alternating order, so that a
+pair meets the same machine. Those that wait are idle; what that costs, the idle rate before each
+measurement has in it.
+"""
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import tempfile
 from collections import defaultdict
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench.hello import client_hello
-from bench.measure import Bench, Result
+from bench.generator import build_load, raise_open_files
+from bench.hello import post_quantum_hello
+from bench.measure import Bench
+from bench.measures import MEMORY, TRAFFIC
 from bench.network import network
-from bench.peers.peer import ALLOWED, DENIED
-from bench.peers.table import PEERS
+from bench.peers.forwarding import forwarding
+from bench.peers.peer import ALLOWED, DENIED, LISTEN
+from bench.peers.table import PEERS, PRINCIPAL, SLOW
+from lab.namespaces import LabError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
+    from bench.measure import Result
+    from bench.measures import Measure, Memory, Scale
+    from bench.network import Network
     from bench.peers.peer import Peer
 
-SOURCE: Final = Path(__file__).with_name("load.c")
+_WARM_UP: Final = 300
+_PORTS_EACH: Final = 100
+_DESCRIPTORS_A_TUNNEL: Final = 2
+_SLOW_REPEATS: Final = 3
+
+Results = dict[str, dict[str, list["Result"]]]
+"""Measure title to data plane to its results, one a repeat, the first repeats first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
-    """One row of the table: what is measured, and which data planes it makes sense for."""
+class Findings:
+    """``results``, and what the reader of the table must know of them."""
 
-    title: str
-    unit: str
-    take: Callable[[Bench, Peer, Scale], Result]
-    needs_processes: bool = False
+    results: Results = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+    notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How much load one measurement is."""
-
-    connections: int = 8000
-    bulk_octets: int = 1_000_000_000
-    idle_tunnels: int = 2000
-    repeats: int = 9
-
-
-QUICK: Final = Scale(connections=1500, bulk_octets=80_000_000, idle_tunnels=300, repeats=3)
-
-MEASURES: Final = (
-    Measure("new TLS connection", "hub us", lambda bench, _, n: bench.connections(n.connections)),
-    Measure(
-        "denied connection",
-        "hub us",
-        lambda bench, _, n: bench.connections(n.connections, hello="denied"),
-    ),
-    Measure("bulk, 1 connection", "hub us/MB", lambda bench, _, n: bench.bulk(1, n.bulk_octets)),
-    Measure(
-        "bulk, 8 connections", "hub us/MB", lambda bench, _, n: bench.bulk(8, n.bulk_octets // 4)
-    ),
-    Measure(
-        "one at a time",
-        "hub us",
-        lambda bench, _, n: bench.connections(n.connections // 4, concurrency=1),
-    ),
-    Measure(
-        "idle tunnel",
-        "octets",
-        lambda bench, peer, n: bench.idle_tunnels(peer, n.idle_tunnels),
-        needs_processes=True,
-    ),
-)
-
-Results = dict[str, dict[str, list[Result]]]
-"""Measure title to data plane to its results, one a repeat."""
-
-
-def run(scale: Scale, wanted: tuple[str, ...], say: Callable[[str], None]) -> Results:
+def run(scale: Scale, wanted: Sequence[str], say: Callable[[str], None]) -> Findings:
     """Measure the wanted data planes; root and the Debian packages of ``make bench`` are needed."""
-    results: Results = defaultdict(lambda: defaultdict(list))
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    limit = raise_open_files()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         directory = Path(name)
-        load = directory / "load"
-        subprocess.run(["cc", "-O2", "-o", str(load), str(SOURCE)], check=True)
-        (directory / "allowed.hello").write_bytes(client_hello(ALLOWED))
-        (directory / "denied.hello").write_bytes(client_hello(DENIED))
+        directory.chmod(0o711)  # Squid drops its privileges and then reads
+        load = build_load(directory, {"allowed": ALLOWED, "denied": DENIED})
+        (directory / "post-quantum.hello").write_bytes(post_quantum_hello(ALLOWED))
         with network(directory) as built, Bench(built, load, directory) as bench:
-            for repeat in range(scale.repeats):
-                for key in wanted if repeat % 2 == 0 else reversed(wanted):
-                    with PEERS[key](built, directory) as peer:
-                        _take_all(bench, peer, scale, results)
-                    say(f"repeat {repeat + 1}/{scale.repeats}: {peer.name}")
-    return results
+            course = _Course(built, directory, bench, scale, say)
+            course.traffic(wanted)
+            for measure in MEMORY:
+                course.memory(measure, wanted, limit)
+    return course.findings
 
 
-def _take_all(bench: Bench, peer: Peer, scale: Scale, results: Results) -> None:
-    bench.connections(200)  # warm-up: code paths, caches, pools
-    for measure in MEASURES:
-        if measure.title == "denied connection" and not peer.roots:
-            continue  # the kernel alone denies nothing
-        if measure.needs_processes and not peer.pids:
-            continue
-        results[measure.title][peer.name].append(measure.take(bench, peer, scale))
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """One run; who fails once is measured no more, so that the nth results are of one repeat."""
+
+    network: Network
+    directory: Path
+    bench: Bench
+    scale: Scale
+    say: Callable[[str], None]
+    findings: Findings = field(default_factory=Findings)
+    fallen: set[str] = field(default_factory=set)
+
+    def traffic(self, wanted: Sequence[str]) -> None:
+        """Everything that is measured of data planes that run side by side."""
+        with ExitStack() as stack:
+            peers: dict[str, Peer] = {}
+            for key in wanted:
+                with self._attempt(key, "start"):
+                    peers[key] = stack.enter_context(self._start(key, wanted.index(key)))
+                    self.bench.connections(_WARM_UP)
+            for repeat in range(self.scale.repeats):
+                for measure in TRAFFIC:
+                    for key in self._in_turn(wanted, repeat, self._repeats):
+                        with self._attempt(key, measure.title), peers[key].in_path():
+                            self._take(measure, key, peers[key])
+                self.say(f"traffic, repeat {repeat + 1} of {self.scale.repeats}")
+
+    def memory(self, measure: Memory, wanted: Sequence[str], limit: int) -> None:
+        """Memory of idle tunnels; of new processes each time, with at most ``limit`` open files."""
+        count = measure.count(self.scale)
+        # Connections are not dealt out evenly by all.
+        processes = -(-count * _DESCRIPTORS_A_TUNNEL // (limit * 3 // 4))
+        for repeat in range(self.scale.memory_repeats if count else 0):
+            for key in self._in_turn(wanted, repeat, self._memory_repeats):
+                if PEERS[key] is forwarding or (processes > 1 and key in SLOW):
+                    continue
+                with (
+                    self._attempt(key, measure.title),
+                    self._start(key, 0, processes) as peer,
+                ):
+                    self.bench.connections(_WARM_UP)
+                    result = self.bench.idle_tunnels(peer, count)
+                    self.findings.results[measure.title][peer.name].append(result)
+            self.say(f"{measure.title}, repeat {repeat + 1} of {self.scale.memory_repeats}")
+        if processes > 1:
+            self.findings.notes.append(
+                f"{measure.title}: {processes} processes of each data plane share the connections"
+                f" (a process may have at most {limit:,} files open here, a tunnel needs two)"
+                f"; left out because it is slow: {', '.join(sorted(SLOW))}."
+            )
+
+    def _take(self, measure: Measure, key: str, peer: Peer) -> None:
+        if measure.denies and not peer.roots:
+            return
+        result = measure.take(self.bench, self.scale, SLOW.get(key, 1.0))
+        self.findings.results[measure.title][peer.name].append(result)
+
+    def _start(self, key: str, place: int, processes: int = 1) -> AbstractContextManager[Peer]:
+        folder = self.directory / key
+        folder.mkdir(exist_ok=True)
+        port = LISTEN + place * _PORTS_EACH
+        return PEERS[key](self.network, folder, port=port, processes=processes)
+
+    def _in_turn(
+        self, wanted: Sequence[str], repeat: int, repeats: Callable[[str], int]
+    ) -> Iterator[str]:
+        """Who takes part in a repeat; every other one the other way round."""
+        for key in wanted if repeat % 2 == 0 else reversed(wanted):
+            if key not in self.fallen and repeat < repeats(key):
+                yield key
+
+    def _repeats(self, key: str) -> int:
+        if key in SLOW:
+            return min(_SLOW_REPEATS, self.scale.repeats_of_others)
+        return self.scale.repeats if key in PRINCIPAL else self.scale.repeats_of_others
+
+    def _memory_repeats(self, key: str) -> int:
+        if key in PRINCIPAL:
+            return self.scale.memory_repeats
+        return self.scale.memory_repeats_of_others
+
+    @contextmanager
+    def _attempt(self, key: str, what: str) -> Iterator[None]:
+        """What fails is told and noted, and ends nobody else's measurement."""
+        try:
+            yield
+        except (LabError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+            self.fallen.add(key)
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            self.findings.notes.append(f"{key} fell out at {what}: {lines[0]}")
+            self.say(f"{key} fell out at {what}: {error}")

@@ -34,10 +34,10 @@ _OPENED_AT_ONCE: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """``value`` in the unit of the measure; ``rate`` is transactions or octets a second."""
+    """``value`` in the unit of the measure; ``rate`` is transactions or octets a second, if any."""
 
     value: float
-    rate: float
+    rate: float = 0.0
     p50_us: float = 0.0
     p99_us: float = 0.0
 
@@ -49,7 +49,7 @@ class Bench:
         self._network = network
         self._load = load
         self._spin = directory / "spin"
-        self._hellos = {name: directory / f"{name}.hello" for name in ("allowed", "denied")}
+        self._hellos = directory
         self._stack = ExitStack()
 
     def __enter__(self) -> Bench:
@@ -66,7 +66,7 @@ class Bench:
 
     def connections(self, count: int, *, concurrency: int = 64, hello: str = "allowed") -> Result:
         """``value`` is hub microseconds a transaction; ``rate`` transactions a second."""
-        mode = "small" if hello == "allowed" else "denied"
+        mode = "denied" if hello == "denied" else "small"
         busy_s, found = self._loaded(mode, hello, str(count), str(concurrency))
         return Result(
             busy_s / found["done"] * 1e6,
@@ -91,18 +91,21 @@ class Bench:
             for client in clients:
                 _await_ready(client)
             held = peer.private_bytes()
-        return Result((held - before) / count, count)
+        return Result((held - before) / count)
 
     def _server(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
         return _ready(self._argv(self._network.server, "serve"))
 
     def _idle_argv(self, count: int) -> list[str]:
-        hello = str(self._hellos["allowed"])
+        hello = self._hello("allowed")
         return self._argv(self._network.client, "idle", hello, str(count), str(_OPENED_AT_ONCE))
+
+    def _hello(self, name: str) -> str:
+        return str(self._hellos / f"{name}.hello")
 
     def _loaded(self, mode: str, hello: str, *more: str) -> tuple[float, dict[str, float]]:
         idle_rate = self._idle_rate()
-        argv = self._argv(self._network.client, mode, str(self._hellos[hello]), *more)
+        argv = self._argv(self._network.client, mode, self._hello(hello), *more)
         start, started = self._count(), time.monotonic()
         done = subprocess.run(argv, capture_output=True, text=True, timeout=_LIMIT_S)
         seconds, counted = time.monotonic() - started, self._count() - start

@@ -27,6 +27,9 @@ _LINKS: Final = (
     ("outside", "server", "20.50.0.4", "20.50.0.1"),
 )
 
+_SEGMENTS: Final = {"client": 1, "server": 65_535}
+"""In one packet of the link's, at most: the server streams as a real one does, through offload."""
+
 
 @dataclass(frozen=True, slots=True)
 class Network:
@@ -49,6 +52,8 @@ def network(directory: Path) -> Iterator[Network]:
             other.run("ip", "address", "add", f"{address}/16", "dev", "eth0")
             hub.run("ip", "link", "set", link, "up")
             other.run("ip", "link", "set", "eth0", "up")
+            # Segments as on a wire: what a client says in one send, and is longer, are several.
+            other.run("ip", "link", "set", "eth0", "gso_max_segs", str(_SEGMENTS[role]))
             other.run("ip", "route", "add", "default", "via", hub_address)
         made["server"].run("ip", "address", "add", f"{SERVER}/32", "dev", "lo")
         hub.run("ip", "route", "add", f"{SERVER}/32", "via", "20.50.0.1")
@@ -57,6 +62,8 @@ def network(directory: Path) -> Iterator[Network]:
             ("hub", "net.ipv4.ip_local_port_range=1024 65000"),
             ("hub", "net.core.somaxconn=65535"),
             ("hub", "net.netfilter.nf_conntrack_max=1000000"),
+            # Else two minutes' finished flows slow the table down from measurement to measurement.
+            ("hub", "net.netfilter.nf_conntrack_tcp_timeout_time_wait=5"),
             ("client", "net.ipv4.ip_local_port_range=1024 65000"),
             # Else the ports of finished flows wait a minute, and whoever is measured later pays for
             # the search for a free one.

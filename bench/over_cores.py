@@ -72,7 +72,8 @@ def powers(most: int) -> tuple[int, ...]:
 def _rate(built: Network, load: Path, cores: Cores, connections: int) -> Rate:
     steer(built, cores.hub, cores.load)
     pinned = ("taskset", "-c", ",".join(map(str, cores.hub)), *compiled())
-    with serve("workers", built, load.parent, environment=pinned, workers=len(cores.hub)):
+    service = serve("workers", built, load.parent, environment=pinned, workers=len(cores.hub))
+    with service as peer, peer.in_path():
         _transact(built, load, cores.load, WARM_UP)
         before = read_ticks(STAT.read_text())
         rate = _transact(built, load, cores.load, connections)

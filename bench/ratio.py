@@ -1,4 +1,4 @@
-"""Paired ratios: the median and its 95 % interval from order statistics."""
+"""Paired ratios and differences: the median and its 95 % interval from order statistics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _CONFIDENCE: Final = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Median of pairs, and the interval that covers the true median at 95 % (or all pairs)."""
+    """Median of pairs, and the interval that covers the true median at 95 %.
+
+    Of fewer than six pairs it is the range of all, which covers less: 94 % of five, 75 % of three.
+    """
 
     median: float
     low: float
@@ -26,11 +29,34 @@ class Ratio:
         return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f}, n={self.pairs})"
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """As :class:`Ratio`, in the unit of what was measured."""
+
+    median: float
+    low: float
+    high: float
+    pairs: int
+
+    def __str__(self) -> str:
+        return f"{self.median:+,.0f} ({self.low:+,.0f} to {self.high:+,.0f}, n={self.pairs})"
+
+
 def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
     """Ratio of values measured in turn; each pair is one repeat of the same run."""
-    ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
-    drop = _dropped(len(ratios))
-    return Ratio(median(ratios), ratios[drop], ratios[len(ratios) - 1 - drop], len(ratios))
+    return Ratio(*_interval([a / b for a, b in zip(ours, theirs, strict=True)]))
+
+
+def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
+    """How much more ours is, measured in turn."""
+    return Difference(*_interval([a - b for a, b in zip(ours, theirs, strict=True)]))
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float, float, int]:
+    """Median, both ends of its interval, and how many values there are."""
+    found = sorted(values)
+    drop = _dropped(len(found))
+    return median(found), found[drop], found[len(found) - 1 - drop], len(found)
 
 
 def _dropped(count: int) -> int:

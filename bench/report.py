@@ -1,84 +1,180 @@
-"""The table: ratios beside HAProxy, absolute medians for orientation."""
+"""The tables: goals and ratios beside HAProxy and plain forwarding, figures for orientation."""
 
 from __future__ import annotations
 
-import os
-import platform
+from itertools import chain
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from bench.macro import MEASURES
-from bench.ratio import paired_ratio
+from bench.measures import MEASURES, NEW_CONNECTION, ONE_AT_A_TIME, TRAFFIC
+from bench.ratio import paired_difference, paired_ratio
 
 if TYPE_CHECKING:
-    from bench.macro import Results
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from bench.macro import Findings, Results
     from bench.measure import Result
+    from bench.measures import Measure, Memory
+    from bench.ratio import Ratio
 
 OURS: Final = "egressproxy"
-INTERPRETED: Final = "interpreted"
 REFERENCE: Final = "HAProxy"
+FORWARDING: Final = "no proxy"
+_CAVEATS: Final = (
+    "Absolute figures drift with the machine; ratios are of pairs, each measured within seconds,"
+    " and a goal is met when the upper end of the 95 % interval is.",
+    "Fewer than six pairs: the interval is the range of all, and covers less than 95 %.",
+    "Client, hub and server share one machine; veth checksums nothing and has no interrupts of its"
+    " own, so that a network card's cost comes on top for everybody, forwarding included.",
+    "Where nothing is proxied the load's core is the limit of connections/s, not the hub's: CPU a"
+    " connection is the figure to compare.",
+    "nginx and sniproxy are led to the server by name and need not ask for the original"
+    " destination; neither they nor HAProxy, Squid, Envoy and mitmproxy write a log here, whereas"
+    " egressproxy records every connection and counts it.",
+)
 
 
-def table(results: Results) -> str:
-    """A Markdown table; the ratio column is ours to HAProxy's, paired within each repeat."""
-    lines = [
-        "| measure | no proxy | HAProxy | egressproxy | ratio to HAProxy (95 %, pairs)"
-        " | ratio interpreted |",
-        "|---|---|---|---|---|---|",
-    ]
-    for measure in MEASURES:
-        planes = results.get(measure.title, {})
-        cells = [_cell(planes.get(name, [])) for name in ("no proxy", REFERENCE, OURS)]
-        cells += [_ratio(planes, OURS), _ratio(planes, INTERPRETED)]
-        lines.append(f"| {measure.title} ({measure.unit}) | {' | '.join(cells)} |")
-    one = results.get("one at a time", {})
-    latency = [_latency(one.get(name, [])) for name in ("no proxy", REFERENCE, OURS)]
-    lines.append(f"| latency of one transaction p50 / p99 (us) | {' | '.join(latency)} | | |")
-    return "\n".join(lines) + "\n"
+def document(findings: Findings, machine: str, versions: Mapping[str, str]) -> str:
+    """All tables of a run in Markdown."""
+    results = findings.results
+    told = ", ".join(f"{name} {version}" for name, version in versions.items())
+    parts = (
+        f"{machine}.\n{told}.",
+        "### egressproxy beside HAProxy, and its goals",
+        goals(results),
+        "### Ratio to HAProxy",
+        ratios(results, REFERENCE, MEASURES),
+        "### Ratio to plain forwarding",
+        ratios(results, FORWARDING, TRAFFIC),
+        "### Connections/s and latency",
+        latency(results),
+        "### What to bear in mind",
+        "\n".join(f"- {each}" for each in (*findings.notes, *_CAVEATS)),
+    )
+    return "\n\n".join(parts) + "\n"
 
 
-def everybody(results: Results) -> str:
-    """A Markdown table with a line a data plane: its ratio to HAProxy in every measure."""
-    names = list(dict.fromkeys(name for planes in results.values() for name in planes))
-    titles = [measure.title for measure in MEASURES]
-    lines = [
-        f"| ratio to HAProxy (95 %) | {' | '.join(titles)} |",
-        "|---" * (len(titles) + 1) + "|",
-    ]
-    lines += [
-        f"| {name} | {' | '.join(_ratio(results.get(title, {}), name) for title in titles)} |"
-        for name in names
-        if name != REFERENCE
-    ]
-    return "\n".join(lines) + "\n"
+def goals(results: Results) -> str:
+    """A line a measure: medians, our ratio to HAProxy, the goal and whether it is met."""
+    names = (FORWARDING, REFERENCE, OURS)
+    return _table(
+        ("measure", *names, "ratio (95 %, pairs)", "goal", ""),
+        (
+            (
+                f"{measure.title} ({measure.unit})",
+                *(_cell(planes.get(name, [])) for name in names),
+                str(ratio_of(planes, OURS, REFERENCE) or "-"),
+                _goal(measure),
+                _met(measure, planes),
+            )
+            for measure in MEASURES
+            if (planes := results.get(measure.title))
+        ),
+    )
 
 
-def machine() -> str:
-    """What it was measured on, in one line."""
-    return f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}"
+def ratios(results: Results, reference: str, measures: Sequence[Measure | Memory]) -> str:
+    """A line a data plane: its ratio to the reference in every measure."""
+    known = [each for each in measures if reference in results.get(each.title, {})]
+    return _table(
+        ("", *(each.title for each in known)),
+        (
+            (name, *(str(ratio_of(results[each.title], name, reference) or "-") for each in known))
+            for name in _names(results)
+            if name != reference
+        ),
+    )
+
+
+def latency(results: Results) -> str:
+    """A line a data plane: connections/s, latency of one transaction, what is added to it."""
+    many, one = results.get(NEW_CONNECTION, {}), results.get(ONE_AT_A_TIME, {})
+    heads = ("connections/s", "p50 (us)", "p99 (us)", "added p50 (us)", "added p99 (us)")
+    return _table(
+        ("", *heads),
+        (
+            (
+                name,
+                f"{_median(many[name], 'rate'):,.0f}" if name in many else "-",
+                *(f"{_median(one[name], key):,.0f}" for key in _PERCENTILES),
+                *(_added(one, name, key) for key in _PERCENTILES),
+            )
+            for name in _names(results)
+            if name in one
+        ),
+    )
+
+
+_PERCENTILES: Final = ("p50_us", "p99_us")
+
+
+def ratio_of(planes: Mapping[str, list[Result]], whose: str, reference: str) -> Ratio | None:
+    """Of the repeats that both took part in, which are the first ones; None if one did not."""
+    ours, theirs = planes.get(whose, []), planes.get(reference, [])
+    pairs = min(len(ours), len(theirs))
+    if not pairs:
+        return None
+    return paired_ratio(_values(ours[:pairs]), _values(theirs[:pairs]))
+
+
+def _added(planes: Mapping[str, list[Result]], whose: str, key: str) -> str:
+    ours, theirs = planes[whose], planes.get(FORWARDING, [])
+    pairs = min(len(ours), len(theirs))
+    if whose == FORWARDING or not pairs:
+        return "-"
+    values = [[float(getattr(each, key)) for each in side[:pairs]] for side in (ours, theirs)]
+    return str(paired_difference(*values))
+
+
+def _goal(measure: Measure | Memory) -> str:
+    goal = "" if measure.goal is None else f"ratio {measure.goal:.2f}"
+    most = "" if measure.most is None else f"{measure.most:,.0f} {measure.unit}"
+    return goal or most or "-"
+
+
+def _met(measure: Measure | Memory, planes: Mapping[str, list[Result]]) -> str:
+    ratio, ours = ratio_of(planes, OURS, REFERENCE), planes.get(OURS, [])
+    if measure.goal is not None and ratio is not None:
+        return _verdict(ratio.median, ratio.high, measure.goal)
+    if measure.most is not None and ours:
+        return _verdict(_median(ours, "value"), max(_values(ours)), measure.most)
+    return ""
+
+
+def _verdict(middle: float, high: float, goal: float) -> str:
+    if high <= goal:
+        return "met"
+    return "met by the median only" if middle <= goal else "missed"
+
+
+def _names(results: Results) -> list[str]:
+    """Every data plane, in the order in which they were measured."""
+    return list(dict.fromkeys(chain.from_iterable(results.values())))
+
+
+def _values(found: Iterable[Result]) -> list[float]:
+    return [each.value for each in found]
+
+
+def _median(found: Iterable[Result], key: str) -> float:
+    return median(float(getattr(each, key)) for each in found)
 
 
 def _cell(found: list[Result]) -> str:
-    if not found:
-        return "-"
-    value, rate = median(each.value for each in found), median(each.rate for each in found)
-    return f"{value:,.0f} ({_rate(rate)})"
+    return f"{_median(found, 'value'):,.0f}{_rate(_median(found, 'rate'))}" if found else "-"
 
 
 def _rate(rate: float) -> str:
+    if not rate:
+        return ""
     giga = 1e9
-    return f"{rate / giga:.2f} GB/s" if rate > giga / 20 else f"{rate:,.0f}/s"
+    return f" ({rate / giga:.2f} GB/s)" if rate > giga / 20 else f" ({rate:,.0f}/s)"
 
 
-def _latency(found: list[Result]) -> str:
-    if not found:
-        return "-"
-    p50, p99 = (median(getattr(each, key) for each in found) for key in ("p50_us", "p99_us"))
-    return f"{p50:,.0f} / {p99:,.0f}"
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(_lines(head, rows))
 
 
-def _ratio(planes: dict[str, list[Result]], whose: str) -> str:
-    ours, theirs = planes.get(whose, []), planes.get(REFERENCE, [])
-    if not ours or len(ours) != len(theirs):
-        return "-"
-    return str(paired_ratio([each.value for each in ours], [each.value for each in theirs]))
+def _lines(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    for row in (head, ["---"] * len(head), *rows):
+        yield f"| {' | '.join(row)} |"

@@ -14,25 +14,27 @@ import os
 import sys
 import tempfile
 from collections import defaultdict
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from bench import report
 from bench.cores import parse_cores
 from bench.generator import build_load, raise_open_files
+from bench.machine import machine
 from bench.measure import Bench
 from bench.network import HUB_CPU, LOAD_CPU, network
-from bench.over_cores import WARM_UP, Cores, over_cores
+from bench.over_cores import Cores, over_cores
 from bench.peers.ours import compiled, serve
-from bench.peers.peer import ALLOWED, DENIED
+from bench.peers.peer import ALLOWED, DENIED, LISTEN
 from bench.ratio import paired_ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from bench.network import Network
     from bench.over_cores import Rate
+    from bench.peers.peer import Peer
     from bench.ratio import Ratio
 
 OUT: Final = Path(__file__).with_name("out")
@@ -64,7 +66,7 @@ def main() -> int:
                 text, rows = _one_core(built, load, options)
             else:
                 text, rows = _several(built, load, cores, options)
-    _write(f"{report.machine()}\n\n{text}", rows)
+    _write(f"{machine()}\n\n{text}", rows)
     return 0
 
 
@@ -88,20 +90,33 @@ def _several(
 def on_one_core(
     built: Network, load: Path, counts: Sequence[int], *, repeats: int, connections: int
 ) -> dict[int, list[float]]:
-    """Hub microseconds a connection of each number of workers, one a repeat."""
+    """Hub microseconds a connection of each number of workers, one a repeat.
+
+    All services run; which of them is in the path changes from one measurement to the next.
+    """
     found: dict[int, list[float]] = defaultdict(list)
-    directory = load.parent
-    with Bench(built, load, directory) as bench:
-        for repeat in range(repeats):
+    with Bench(built, load, load.parent) as bench, _services(built, load.parent, counts) as peers:
+        for repeat in range(-1, repeats):
             for count in counts if repeat % 2 == 0 else reversed(counts):
-                with serve(
-                    f"{count}-workers", built, directory, environment=compiled(), workers=count
-                ):
-                    bench.connections(WARM_UP)
+                with peers[count].in_path():
                     result = bench.connections(connections)
-                found[count].append(result.value)
-                print(f"{count} workers: {result.value:.0f} us, {result.rate:,.0f}/s", flush=True)
+                if repeat >= 0:  # the first round is the warm-up
+                    found[count].append(result.value)
+                    print(f"{count} workers: {result.value:.0f} us, {result.rate:,.0f}/s")
     return dict(found)
+
+
+@contextmanager
+def _services(built: Network, directory: Path, counts: Sequence[int]) -> Iterator[dict[int, Peer]]:
+    """A service with each number of workers, each with a policy and a log of its own."""
+    peers: dict[int, Peer] = {}
+    with ExitStack() as stack:
+        for port, count in enumerate(counts, LISTEN):
+            own = directory / f"workers-{count}"
+            own.mkdir()
+            service = serve(own.name, built, own, environment=compiled(), workers=count, port=port)
+            peers[count] = stack.enter_context(service)
+        yield peers
 
 
 def one_core_table(values: dict[int, list[float]]) -> str:
@@ -152,8 +167,8 @@ def cores_table(rates: dict[int, list[Rate]]) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--connections", type=int, default=4000, help="in one measurement")
+    parser.add_argument("--repeats", type=int, default=21)
+    parser.add_argument("--connections", type=int, default=3000, help="in one measurement")
     parser.add_argument("--workers", default="1,2,3", help="numbers of workers on one core")
     parser.add_argument("--cores", default=str(HUB_CPU), help="the hub's CPUs, as 0-3")
     parser.add_argument("--load-cores", default=str(LOAD_CPU), help="the load's, as 4-7")

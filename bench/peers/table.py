@@ -27,3 +27,9 @@ PEERS: Final[dict[str, Start]] = {
     "envoy": envoy,
     "mitmproxy": mitmproxy,
 }
+
+PRINCIPAL: Final = ("none", "haproxy", "egressproxy")
+"""Those whose ratios have goals: measured more often than the others."""
+
+SLOW: Final = {"mitmproxy": 0.1}
+"""Part of the load that takes such a data plane as long as all of it takes others."""

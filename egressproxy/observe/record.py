@@ -100,13 +100,29 @@ def to_json_line(record: FlowRecord) -> bytes:
     """
     write = _write_common if len(record.alpn) > _LIST_ITEMS else _common
     own, ends, outcome, note = write(record[3:25])
-    return (
-        f'{{"schema":{SCHEMA},"time":"{_stamp(record.time)}"'
-        f',"flow_id":{_text(record.flow_id, _ADDRESS_TEXT)}{own},"src_port":{record.src_port:d}'
-        f'{ends},"bytes_up":{record.bytes_up:d},"bytes_down":{record.bytes_down:d}'
-        f',"requests":{record.requests:d},"duration_s":{_seconds(record.duration_s)}'
-        f'{outcome},"count":{record.count:d}{note}'
-    ).encode("ascii")
+    up, down, requests, duration_s, count = record[25:30]
+    line = _LINE % (
+        _stamp(record.time),
+        _text(record.flow_id, _ADDRESS_TEXT),
+        own,
+        record.src_port,
+        ends,
+        up,
+        down,
+        requests,
+        *_seconds(duration_s),
+        outcome,
+        count,
+        note,
+    )
+    return line.encode("ascii")
+
+
+_LINE: Final = (
+    f'{{"schema":{SCHEMA},"time":"%s","flow_id":%s%s,"src_port":%d%s,"bytes_up":%d'
+    ',"bytes_down":%d,"requests":%d,"duration_s":%d.%06d%s,"count":%d%s'
+)
+"""One format for the whole line: an f-string would call ``format`` for each of its numbers."""
 
 
 def _write_common(fields: tuple[Any, ...]) -> tuple[str, str, str, str]:
@@ -136,8 +152,9 @@ def _flag(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _seconds(value: float) -> str:
-    return f"{value:.6f}" if 0 <= value < 1e12 else "0.000000"  # a NaN fails both comparisons
+def _seconds(value: float) -> tuple[int, int]:
+    """Whole seconds and microseconds."""
+    return divmod(int(value * 1e6 + 0.5), 1_000_000) if 0 <= value < 1e12 else (0, 0)  # or a NaN
 
 
 def _text(text: str | None, limit: int) -> str:
@@ -169,6 +186,7 @@ def _texts(texts: Sequence[str]) -> str:
     return f"[{','.join(shown)}]"
 
 
+_THOUSANDTHS: Final = tuple(f".{number:03d}Z" for number in range(1000))
 _last_stamp: tuple[int, str] = (-1, "")
 
 
@@ -182,4 +200,4 @@ def _stamp(moment: float) -> str:
     if second != whole:
         text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
         _last_stamp = (whole, text)
-    return f"{text}.{thousandths:03d}Z"
+    return text + _THOUSANDTHS[thousandths]

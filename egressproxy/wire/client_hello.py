@@ -26,14 +26,11 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from egressproxy.errors import InvalidNameError, WireError
 from egressproxy.names import DnsName
 from egressproxy.wire.fault import Fault
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 DEFAULT_LIMIT: Final = 65536
 HANDSHAKE_RECORD: Final = 22
@@ -51,11 +48,11 @@ _ALPN: Final = 16
 _SUPPORTED_VERSIONS: Final = 43
 _ECH: Final = frozenset((0xFE0D, 0xFE0C, 0xFE0B, 0xFE0A, 0xFE09, 0xFE08, 0xFF02, 0xFFCE))
 """``encrypted_client_hello``, its drafts, and ESNI before them: all hide the name."""
+_LEAST_ECH: Final = min(_ECH)
 
 _VERSIONS: Final = {0x0300: "ssl3", 0x0301: "1.0", 0x0302: "1.1", 0x0303: "1.2", 0x0304: "1.3"}
 _U16: Final = struct.Struct(">H")
 _HEADERS: Final = struct.Struct(">BBBHBBH")  # of a record and of the handshake message in it
-_EXTENSION: Final = struct.Struct(">HH")
 _MEMO_OCTETS: Final = 256  # longer values are parsed each time, so that memos stay small
 
 
@@ -189,10 +186,10 @@ class HelloReader:
 def _parse_body(body: bytes, size: int) -> ClientHello:
     # body ends where the hello ends, so that a length that runs past it is an exception.
     try:
-        starts = _extensions(body)
-        server_name = _extension(body, starts.get(_SERVER_NAME))
-        alpn = _extension(body, starts.get(_ALPN))
-        versions = _extension(body, starts.get(_SUPPORTED_VERSIONS))
+        name_at, alpn_at, versions_at, has_ech = _extensions(body)
+        server_name = _extension(body, name_at)
+        alpn = _extension(body, alpn_at)
+        versions = _extension(body, versions_at)
         if versions is None:
             versions = b"\x02" + body[:2]
         octets = len(server_name or b"") + len(alpn or b"") + len(versions)
@@ -200,11 +197,38 @@ def _parse_body(body: bytes, size: int) -> ClientHello:
         name, fault, protocols, offered = read(server_name, alpn, versions)
     except (IndexError, struct.error) as error:
         raise _malformed("a length runs past the end of the hello") from error
-    return ClientHello(name, fault, protocols, offered, not _ECH.isdisjoint(starts), size)
+    return ClientHello(name, fault, protocols, offered, has_ech, size)
 
 
-def _extensions(body: bytes) -> Mapping[int, int]:
-    """Where each extension begins, by its type."""
+def _extensions(body: bytes) -> tuple[int, int, int, bool]:
+    """Where server_name, ALPN and supported_versions begin (0: not there), and whether ECH does."""
+    end = len(body)
+    at = _first_extension(body)
+    name = alpn = versions = count = 0
+    has_ech = False
+    kinds: set[int] = set()
+    while at < end:
+        kind = body[at] << 8 | body[at + 1]
+        if kind == _SERVER_NAME:
+            name = at
+        elif kind == _ALPN:
+            alpn = at
+        elif kind == _SUPPORTED_VERSIONS:
+            versions = at
+        elif kind >= _LEAST_ECH and kind in _ECH:
+            has_ech = True
+        kinds.add(kind)
+        count += 1
+        at += 4 + (body[at + 2] << 8 | body[at + 3])
+    if at != end:
+        raise _malformed("an extension runs past the end of the hello")
+    if len(kinds) != count:
+        raise _malformed("two extensions of one type")
+    return name, alpn, versions, has_ech
+
+
+def _first_extension(body: bytes) -> int:
+    """Where the extensions begin; where the hello ends if there are none."""
     if body[0] != 3:
         raise _malformed(f"client version {body[0]}.{body[1]}")
     at = 34  # legacy_version and random
@@ -218,27 +242,15 @@ def _extensions(body: bytes) -> Mapping[int, int]:
         raise _malformed("session id, cipher suites or compression methods of a wrong size")
     end = len(body)
     if at == end:
-        return {}
+        return end
     at += 2
     if at + (body[at - 2] << 8 | body[at - 1]) != end:
         raise _malformed("the extensions do not end with the hello")
-    starts: dict[int, int] = {}
-    count = 0
-    unpack = _EXTENSION.unpack_from
-    while at < end:
-        kind, length = unpack(body, at)
-        starts[kind] = at
-        at += 4 + length
-        count += 1
-    if at != end:
-        raise _malformed("an extension runs past the end of the hello")
-    if len(starts) != count:
-        raise _malformed("two extensions of one type")
-    return starts
+    return at
 
 
-def _extension(body: bytes, start: int | None) -> bytes | None:
-    if start is None:
+def _extension(body: bytes, start: int) -> bytes | None:
+    if not start:
         return None
     return body[start + 4 : start + 4 + (body[start + 2] << 8 | body[start + 3])]
 
