@@ -7,7 +7,7 @@
  *   load idle  ADDRESS PORT HELLO COUNT CONCURRENCY   (prints "ready", holds until stdin ends)
  *   load spin  FILE                              (counts in FILE with what the CPU has left)
  *
- * HELLO is a file with a ClientHello. One transaction: connect, HELLO, 2500 octets back, a request of
+ * HELLO is a file with ClientHellos, one record each; connections take them in turn. One transaction: connect, HELLO, 2500 octets back, a request of
  * 300 octets whose first one says what is wanted, the answer, close. Results are one JSON line.
  */
 #define _GNU_SOURCE
@@ -32,8 +32,8 @@ enum { RECORD_HEAD = 5, FLIGHT = 2500, REQUEST = 300, ANSWER = 500, CHUNK = 1 <<
 
 struct flow { uint64_t started, left; uint32_t got; uint8_t state; };
 static struct flow flows[MAX_FD];
-static char hello[65536], buffer[CHUNK];
-static size_t hello_length;
+static char hellos[1 << 21], buffer[CHUNK];
+static size_t hellos_length, next_hello;
 static int epoll_fd;
 static union { struct sockaddr any; struct sockaddr_in four; struct sockaddr_in6 six; } target;
 static socklen_t target_length;
@@ -65,11 +65,25 @@ static void set_target(const char *address, const char *port) {
   }
 }
 
-static void read_hello(const char *path) {
+static size_t size_of_hello(size_t at) {
+  const unsigned char *head = (const unsigned char *)hellos + at;
+  return RECORD_HEAD + (size_t)(head[3] << 8 | head[4]);
+}
+
+static void read_hellos(const char *path) {
   FILE *file = fopen(path, "rb");
+  size_t at = 0;
   if (!file) die(path);
-  hello_length = fread(hello, 1, sizeof hello, file);
+  hellos_length = fread(hellos, 1, sizeof hellos - RECORD_HEAD, file);
   fclose(file);
+  while (at < hellos_length) at += size_of_hello(at);
+  if (at == 0 || at > hellos_length) { fprintf(stderr, "%s: not whole records\n", path); exit(2); }
+}
+
+static int say_hello(int fd) {
+  size_t at = next_hello, size = size_of_hello(at);
+  next_hello = (at + size) % hellos_length;
+  return send(fd, hellos + at, size, MSG_NOSIGNAL) == (ssize_t)size;
 }
 
 /* ---- server ---- */
@@ -213,7 +227,7 @@ static void load(uint64_t concurrency) {
     for (int i = 0; i < count; i++) {
       int fd = events[i].data.fd;
       if (flows[fd].state) { client_read(fd); continue; }
-      if (send(fd, hello, hello_length, MSG_NOSIGNAL) != (ssize_t)hello_length) { end(fd, 0); continue; }
+      if (!say_hello(fd)) { end(fd, 0); continue; }
       flows[fd].state = 1;
       watch(fd, EPOLLIN, EPOLL_CTL_MOD);
     }
@@ -247,7 +261,7 @@ int main(int argc, char **argv) {
   set_target(argv[2], argv[3]);
   if (!strcmp(argv[1], "serve")) serve();
   if (argc < 7) { fputs("see the head of load.c\n", stderr); return 2; }
-  read_hello(argv[4]);
+  read_hellos(argv[4]);
   mode = (char)(argv[1][0] & ~32);
   planned = strtoull(argv[5], NULL, 10);
   if (mode == 'B') bulk_bytes = strtoull(argv[6], NULL, 10);
