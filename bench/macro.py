@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections import defaultdict
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,8 +46,12 @@ Results = dict[str, dict[str, list["Result"]]]
 class Findings:
     """``results``, and what the reader of the table must know of them."""
 
-    results: Results = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+    results: Results = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    def add(self, title: str, name: str, result: Result) -> None:
+        """One more result of a measure and a data plane."""
+        self.results.setdefault(title, {}).setdefault(name, []).append(result)
 
 
 def run(scale: Scale, wanted: Sequence[str], say: Callable[[str], None]) -> Findings:
@@ -109,7 +112,7 @@ class _Course:
                 ):
                     self.bench.connections(_WARM_UP)
                     result = self.bench.idle_tunnels(peer, count)
-                    self.findings.results[measure.title][peer.name].append(result)
+                    self.findings.add(measure.title, peer.name, result)
             self.say(f"{measure.title}, repeat {repeat + 1} of {self.scale.memory_repeats}")
         if processes > 1:
             self.findings.notes.append(
@@ -122,7 +125,7 @@ class _Course:
         if measure.denies and not peer.roots:
             return
         result = measure.take(self.bench, self.scale, SLOW.get(key, 1.0))
-        self.findings.results[measure.title][peer.name].append(result)
+        self.findings.add(measure.title, peer.name, result)
 
     def _start(self, key: str, place: int, processes: int = 1) -> AbstractContextManager[Peer]:
         folder = self.directory / key

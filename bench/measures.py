@@ -1,0 +1,103 @@
+"""What is measured of every data plane, in which unit, and which goals egressproxy has in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.measure import Bench, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much load one measurement is, and how often it is repeated.
+
+    ``repeats`` are of the kernel's forwarding, HAProxy and egressproxy; ``repeats_of_others`` of
+    all others but the slow ones. Memory is measured with processes of its own, therefore less
+    often.
+    """
+
+    connections: int = 5000
+    bulk_octets: int = 500_000_000
+    idle_tunnels: int = 2000
+    many_tunnels: int = 20_000
+    repeats: int = 13
+    repeats_of_others: int = 7
+    memory_repeats: int = 6
+    memory_repeats_of_others: int = 2
+
+
+QUICK: Final = Scale(
+    connections=1000,
+    bulk_octets=80_000_000,
+    many_tunnels=0,
+    repeats=3,
+    repeats_of_others=2,
+    memory_repeats=2,
+    memory_repeats_of_others=1,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A line of the table; ``part`` in ``take`` is how much of the load a slow data plane has.
+
+    Goals are of egressproxy: ``goal`` of the ratio to HAProxy, ``most`` of the value itself.
+    ``denies`` means nothing to a data plane that lets everything pass.
+    """
+
+    title: str
+    unit: str
+    take: Callable[[Bench, Scale, float], Result]
+    goal: float | None = None
+    most: float | None = None
+    denies: bool = False
+
+
+def _connections(hello: str) -> Callable[[Bench, Scale, float], Result]:
+    return lambda bench, scale, part: bench.connections(int(scale.connections * part), hello=hello)
+
+
+def _one_at_a_time(bench: Bench, scale: Scale, part: float) -> Result:
+    return bench.connections(int(scale.connections * part / 3), concurrency=1)
+
+
+def _bulk(connections: int, size: float) -> Callable[[Bench, Scale, float], Result]:
+    return lambda bench, scale, part: bench.bulk(
+        connections, int(scale.bulk_octets * part * size / connections)
+    )
+
+
+NEW_CONNECTION: Final = "new TLS connection"
+ONE_AT_A_TIME: Final = "one at a time"
+"""The measure whose latencies are those of an idle hub."""
+
+TRAFFIC: Final = (
+    Measure(NEW_CONNECTION, "hub us", _connections("allowed"), goal=1.10),
+    Measure("the same, post-quantum", "hub us", _connections("post-quantum"), goal=1.10),
+    Measure("denied connection", "hub us", _connections("denied"), goal=1.2, denies=True),
+    Measure("bulk, 1 connection", "hub us/MB", _bulk(1, 1), goal=0.60),
+    Measure("bulk, 8 connections", "hub us/MB", _bulk(8, 1.5), goal=0.60),
+    Measure(ONE_AT_A_TIME, "hub us", _one_at_a_time),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Private memory of a tunnel in which nothing happens; ``count`` says how many there are."""
+
+    title: str
+    count: Callable[[Scale], int]
+    unit: str = "octets"
+    goal: float | None = None
+    most: float | None = 1024
+
+
+MEMORY: Final = (
+    Memory("idle tunnel of 2,000", lambda scale: scale.idle_tunnels),
+    Memory("idle tunnel of 20,000", lambda scale: scale.many_tunnels),
+)
+MEASURES: Final[tuple[Measure | Memory, ...]] = (*TRAFFIC, *MEMORY)
