@@ -114,6 +114,7 @@ def _dot(axis: Any, row: int, ratio: Ratio, colour: str) -> None:
         (5, 0),
         textcoords="offset points",
         va="center",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         fontsize=8,
         color=colour,
     )

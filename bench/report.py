@@ -56,21 +56,26 @@ def document(findings: Findings, machine: str, versions: Mapping[str, str]) -> s
 
 def goals(results: Results) -> str:
     """A line a measure: medians, our ratio to HAProxy, the goal and whether it is met."""
-    names = (FORWARDING, REFERENCE, OURS)
-    return _table(
-        ("measure", *names, "ratio (95 %, pairs)", "goal", ""),
-        (
-            (
-                f"{measure.title} ({measure.unit})",
-                *(_cell(planes.get(name, [])) for name in names),
-                str(ratio_of(planes, OURS, REFERENCE) or "-"),
-                _goal(measure),
-                _met(measure, planes),
-            )
-            for measure in MEASURES
-            if (planes := results.get(measure.title))
-        ),
-    )
+    rows = [
+        row
+        for measure in MEASURES
+        if (planes := results.get(measure.title))
+        for row in _goal_rows(measure, planes)
+    ]
+    head = ("measure", FORWARDING, REFERENCE, OURS, "ratio (95 %, pairs)", "goal", "")
+    return _table(head, rows)
+
+
+def _goal_rows(
+    measure: Measure | Memory, planes: Mapping[str, list[Result]]
+) -> Iterator[Sequence[str]]:
+    medians = [_cell(planes.get(name, [])) for name in (FORWARDING, REFERENCE, OURS)]
+    ratio = str(ratio_of(planes, OURS, REFERENCE) or "-")
+    title = f"{measure.title} ({measure.unit})"
+    yield title, *medians, ratio, _goal(measure), _met(measure, planes)
+    if measure.below and (other := ratio_of(planes, OURS, measure.below)):
+        beside = f"the same beside {measure.below}"
+        yield beside, "", "", "", str(other), "ratio 1.00", _verdict(other.median, other.high, 1.0)
 
 
 def ratios(results: Results, reference: str, measures: Sequence[Measure | Memory]) -> str:
