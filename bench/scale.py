@@ -24,7 +24,7 @@ from bench.generator import build_load, raise_open_files
 from bench.machine import machine
 from bench.measure import Bench
 from bench.network import HUB_CPU, LOAD_CPU, network
-from bench.over_cores import Cores, over_cores
+from bench.over_cores import WARM_UP, Cores, over_cores
 from bench.peers.ours import compiled, serve
 from bench.peers.peer import ALLOWED, DENIED, LISTEN
 from bench.ratio import paired_ratio
@@ -43,6 +43,7 @@ GOAL: Final = 1.1
 """CPU a connection of two workers on one core, in that of one."""
 ENOUGH_PAIRS: Final = 6
 """Fewer have no interval of 95 % between them."""
+REPEATS_OF_A_START: Final = 4
 LOAD_IS_THE_LIMIT: Final = 0.9
 HELLOS: Final = {"allowed": ALLOWED, "denied": DENIED}
 
@@ -92,17 +93,23 @@ def on_one_core(
 ) -> dict[int, list[float]]:
     """Hub microseconds a connection of each number of workers, one a repeat.
 
-    All services run; which of them is in the path changes from one measurement to the next.
+    All services run, and which of them is in the path changes from one measurement to the next.
+    They are started anew every few repeats: where a process has its memory is chance, and worth
+    some percent for as long as it lives.
     """
     found: dict[int, list[float]] = defaultdict(list)
-    with Bench(built, load, load.parent) as bench, _services(built, load.parent, counts) as peers:
-        for repeat in range(-1, repeats):
-            for count in counts if repeat % 2 == 0 else reversed(counts):
-                with peers[count].in_path():
-                    result = bench.connections(connections)
-                if repeat >= 0:  # the first round is the warm-up
-                    found[count].append(result.value)
-                    print(f"{count} workers: {result.value:.0f} us, {result.rate:,.0f}/s")
+    with Bench(built, load, load.parent) as bench:
+        for start in range(0, repeats, REPEATS_OF_A_START):
+            with _services(built, load.parent / f"start-{start}", counts) as peers:
+                for count in counts:
+                    with peers[count].in_path():
+                        bench.connections(WARM_UP)
+                for repeat in range(start, min(repeats, start + REPEATS_OF_A_START)):
+                    for count in counts if repeat % 2 == 0 else reversed(counts):
+                        with peers[count].in_path():
+                            result = bench.connections(connections)
+                        found[count].append(result.value)
+                        print(f"{count} workers: {result.value:.0f} us, {result.rate:,.0f}/s")
     return dict(found)
 
 
@@ -113,7 +120,7 @@ def _services(built: Network, directory: Path, counts: Sequence[int]) -> Iterato
     with ExitStack() as stack:
         for port, count in enumerate(counts, LISTEN):
             own = directory / f"workers-{count}"
-            own.mkdir()
+            own.mkdir(parents=True)
             service = serve(own.name, built, own, environment=compiled(), workers=count, port=port)
             peers[count] = stack.enter_context(service)
         yield peers
@@ -167,7 +174,7 @@ def cores_table(rates: dict[int, list[Rate]]) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=21)
+    parser.add_argument("--repeats", type=int, default=32)
     parser.add_argument("--connections", type=int, default=3000, help="in one measurement")
     parser.add_argument("--workers", default="1,2,3", help="numbers of workers on one core")
     parser.add_argument("--cores", default=str(HUB_CPU), help="the hub's CPUs, as 0-3")
