@@ -7,8 +7,9 @@
  *   load idle  ADDRESS PORT HELLO COUNT CONCURRENCY   (prints "ready", holds until stdin ends)
  *   load spin  FILE                              (counts in FILE with what the CPU has left)
  *
- * HELLO is a file with ClientHellos, one record each; connections take them in turn. One transaction: connect, HELLO, 2500 octets back, a request of
- * 300 octets whose first one says what is wanted, the answer, close. Results are one JSON line.
+ * HELLO is a file with ClientHellos, one record each; connections take them in turn. One
+ * transaction: connect, a hello, 2500 octets back, a request of 300 octets whose first one says what
+ * is wanted, the answer, close. Results are one JSON line.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

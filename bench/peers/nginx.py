@@ -31,6 +31,7 @@ error_log /dev/null crit;
 events {{ worker_connections {limit}; multi_accept on; }}
 stream {{
   map_hash_bucket_size 256;
+  map_hash_max_size {hash_size};
   map $ssl_preread_server_name $original {{
     hostnames;
     default "";
@@ -60,7 +61,12 @@ def nginx(
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     configuration.write_text(
         _CONFIGURATION.format(
-            directory=directory, listen=port, names=lines, processes=processes, limit=limit
+            directory=directory,
+            listen=port,
+            names=lines,
+            hash_size=max(2048, 2 * len(names)),
+            processes=processes,
+            limit=limit,
         )
     )
     argv = ["nginx", "-p", str(directory), "-c", str(configuration)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.network import SERVER
-from bench.peers.peer import ALLOWED, LISTEN, Peer, redirected, write_policy
+from bench.peers.peer import LISTEN, Peer, asked_names, redirected, write_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,9 +84,9 @@ def serve(
         f"0.0.0.0:{port}",
         "--workers",
         str(workers),
-        "--resolve",
-        f"{ALLOWED}={SERVER}",
     ]
+    for asked in asked_names(directory):
+        argv += ["--resolve", f"{asked}={SERVER}"]
     # Not beside the policy, whose folder is watched.
     (directory / "log").mkdir(exist_ok=True)
     argv += ["--log", str(directory / "log" / "flows.jsonl"), "--log-allows", "all"]

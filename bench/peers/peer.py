@@ -153,9 +153,17 @@ def suffixes(directory: Path) -> list[str]:
     return [name[1:] for name in _patterns(directory) if name.startswith("*")]
 
 
+def asked_names(directory: Path) -> list[str]:
+    """The names that the load asks for, all at the server: of a file of this folder, or one."""
+    path = directory / "asked.txt"
+    return path.read_text().split() if path.exists() else [ALLOWED]
+
+
 def _patterns(directory: Path) -> list[str]:
     policy = load_policy(write_policy(directory))
-    return sorted({str(pattern) for rule in policy.rules for pattern in rule.patterns})
+    written = {str(pattern) for rule in policy.rules for pattern in rule.patterns}
+    listed = {name for rule in policy.rules for names in rule.lists for name in names.entries}
+    return sorted(written | listed)
 
 
 def _listens(hub: Namespace, port: int) -> bool:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from bench.network import SERVER
-from bench.peers.peer import ALLOWED, LISTEN, Peer, exact_names, redirected, suffixes
+from bench.peers.peer import LISTEN, Peer, asked_names, exact_names, redirected, suffixes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,8 @@ def squid(
         subprocess.run(make, check=True, capture_output=True)
     names = [*exact_names(directory), *suffixes(directory)]
     (directory / "squid.names").write_text("".join(f"{name}\n" for name in names))
-    (directory / "squid.hosts").write_text(f"{SERVER} {ALLOWED}\n")
+    asked = asked_names(directory)
+    (directory / "squid.hosts").write_text("".join(f"{SERVER} {name}\n" for name in asked))
     commands = {each: _command(directory, each) for each in range(port, port + processes)}
     with redirected("Squid", network, directory, commands) as peer:
         yield peer
