@@ -26,6 +26,7 @@ FLOW_PATH = [
     "egressproxy/planes/flows.py",
     "egressproxy/planes/ledger.py",
     "egressproxy/planes/limits.py",
+    "egressproxy/planes/pace.py",
     "egressproxy/planes/reactor.py",
     "egressproxy/planes/refuse.py",
     "egressproxy/planes/relay.py",

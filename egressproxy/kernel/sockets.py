@@ -11,7 +11,15 @@ import errno
 import ipaddress
 import socket
 import struct
-from socket import IPPROTO_TCP, SO_MARK, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY
+from socket import (
+    IPPROTO_TCP,
+    SO_MARK,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_NODELAY,
+    TCP_QUICKACK,
+)
 from typing import Final
 
 from egressproxy.errors import ServiceError
@@ -59,6 +67,7 @@ def listen(
             _make_transparent(sock)
         sock.bind((str(ip), port))
         sock.listen(_BACKLOG)
+        _acknowledge_with_data(sock)
     except OSError as error:
         sock.close()
         raise _cannot_listen(address, port, transparent, error) from error
@@ -75,6 +84,7 @@ def adopt(
     """
     sock.setblocking(False)
     _prepare_accepted(sock, keepalive_s, defer_accept_s)
+    _acknowledge_with_data(sock)
     level, option = socket.IPPROTO_IP, socket.IP_TRANSPARENT
     if transparent and not sock.getsockopt(level, option):
         try:
@@ -86,18 +96,22 @@ def adopt(
             ) from error
 
 
-def connecting(family: int, mark: int) -> socket.SocketType:
+def connecting(family: int, mark: int, *, speaks_at_once: bool = False) -> socket.SocketType:
     """A non-blocking TCP socket for an upstream, marked so that no rule redirects it.
 
     Args:
         family: ``AF_INET`` or ``AF_INET6``.
         mark: SO_MARK; 0 for none, as where ``can_mark`` says no.
+        speaks_at_once: bytes to send are there already: they acknowledge the server's SYN. Where
+            the server speaks first, that acknowledgement would come 200 ms late.
 
     Raises:
         OSError: no descriptor, no memory, or a mark without the capability.
     """
     sock = socket.SocketType(family, _NONBLOCKING_STREAM)
     sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+    if speaks_at_once:
+        sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 0)
     if mark:
         sock.setsockopt(SOL_SOCKET, SO_MARK, mark)
     return sock
@@ -143,6 +157,15 @@ def _prepare_accepted(sock: socket.socket, keepalive_s: int, defer_accept_s: int
     keep_alive(sock, keepalive_s)
     if defer_accept_s:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, defer_accept_s)
+
+
+def _acknowledge_with_data(sock: socket.socket) -> None:
+    """Let an answer acknowledge a client's first words, or 40 ms after them the kernel by itself.
+
+    Only a socket that listens already keeps it, and hands it on. From the first answer on Linux
+    does the same on every connection: one packet less, and nothing else.
+    """
+    sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 0)
 
 
 def _make_transparent(sock: socket.socket) -> None:

@@ -32,7 +32,7 @@ from egressproxy.observe.cells import (
     ReloadOutcome,
     ReviewCount,
 )
-from egressproxy.observe.counting import WorkerCounters
+from egressproxy.observe.counting import EngineCounters, WorkerCounters
 from egressproxy.policy.tag_edition import DatedBy
 
 if TYPE_CHECKING:
@@ -138,9 +138,11 @@ class Counters:
 
     def worker(self, index: int) -> WorkerCounters:
         """The row of worker ``index`` (from 0)."""
-        if index >= self.workers:
-            raise IndexError("the rows behind the workers are the supervisor's and the recorder's")
-        return WorkerCounters(self._row(index))
+        return WorkerCounters(self._worker_row(index))
+
+    def engine(self, index: int) -> EngineCounters:
+        """The row of worker ``index``, for its engine, which ends each tick with ``flush``."""
+        return EngineCounters(self._worker_row(index))
 
     def supervisor(self) -> WorkerCounters:
         """The row behind those of the workers: what the supervisor itself counts."""
@@ -231,6 +233,11 @@ class Counters:
         with suppress(BufferError):
             self._mapping.close()
         os.close(self.fd)
+
+    def _worker_row(self, index: int) -> memoryview:
+        if index >= self.workers:
+            raise IndexError("the rows behind the workers are the supervisor's and the recorder's")
+        return self._row(index)
 
     def _row(self, index: int) -> memoryview:
         if not 0 <= index < self.workers + _OTHERS:

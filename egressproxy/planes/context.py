@@ -145,6 +145,10 @@ class RecordSink(Protocol):
 class FlowCounters(Protocol):
     """The worker's row of the shared counters."""
 
+    def flush(self) -> None:
+        """Let others see what was counted; called once a tick."""
+        ...
+
     def flow(
         self, plane: Plane, action: Action, reason: Reason, *, would_deny: bool = False
     ) -> None:

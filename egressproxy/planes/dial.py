@@ -245,7 +245,9 @@ class Dialler:
 
     def _connect(self, dial: Dial, address: str) -> Attempt | None:
         try:
-            sock = connecting(AF_INET6 if ":" in address else AF_INET, self._mark)
+            family = AF_INET6 if ":" in address else AF_INET
+            has_words = dial.flow.client.pending is not None
+            sock = connecting(family, self._mark, speaks_at_once=has_words)
         except OSError:
             return None  # no descriptor: the client hears dial_failed
         try:

@@ -55,7 +55,7 @@ class Engine:
         self._ledger = ledger = Ledger(context)
         self._flows = flows = Flows(context, reactor, ledger)
         parts = Parts(context, reactor, timers, flows, ledger)
-        relay = Relay(parts)
+        self._relay = relay = Relay(parts)
         self._refuser = refuser = Refuser(parts)
         self._dialler = dialler = Dialler(parts)
         self._revoker = revoker = Revoker(parts)
@@ -137,6 +137,7 @@ class Engine:
         self._acceptor.stop()
         self._cut()
         self._flush()
+        self._relay.pace.close()
         self._reactor.close()
 
     def survey(self, most: int) -> Survey:
@@ -152,3 +153,4 @@ class Engine:
     def _flush(self) -> None:
         self._ledger.flush()
         self._flows.flush()
+        self._context.counters.flush()

@@ -9,7 +9,7 @@ is closed at once.
 
 from __future__ import annotations
 
-from socket import SHUT_WR
+from socket import MSG_MORE, SHUT_WR
 from typing import TYPE_CHECKING, Final
 
 from egressproxy.planes.flow import Stage
@@ -197,9 +197,12 @@ class Refuser:
 
 
 def _sent(leg: Leg, message: bytes) -> bool:
-    """Whether a socket took a message: its empty buffer takes a few octets whole or not at all."""
+    """Whether a socket took a last message, which leaves with the FIN in one packet.
+
+    The empty buffer takes a few octets whole or not at all.
+    """
     try:
-        return leg.sock.send(message) > 0
+        return leg.sock.send(message, MSG_MORE) > 0
     except OSError:
         return False
 

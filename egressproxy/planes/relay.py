@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from egressproxy.kernel.splice import PIPE_BYTES, SPLICE_FLAGS
 from egressproxy.planes.flow import Stage
 from egressproxy.planes.http_commands import CloseReason
+from egressproxy.planes.pace import Pace
 from egressproxy.planes.reactor import BUFFER_BYTES, ERR, HUP, IN, OUT, PRI, RDHUP
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Relay:
         self._counters = parts.context.counters
         self._buffer = parts.reactor.buffer
         self._view = parts.reactor.view
+        self.pace = Pace(parts.reactor, self.pump)
         # One bound method for all legs: each look-up of a method makes another object.
         self._handler = self.on_event
         self._first_handler = self._on_first_event
@@ -148,6 +150,8 @@ class Relay:
             if not src.in_pipe and not self._fill(src, dst, pipe):
                 if src.moved - before < BUFFER_BYTES:
                     self.rest(src)
+                else:
+                    self.pace.keep(src)
                 return
             try:
                 src.in_pipe -= _splice(pipe.read, dst.fd, src.in_pipe, flags=SPLICE_FLAGS)
@@ -178,6 +182,7 @@ class Relay:
 
     def rest(self, leg: Leg) -> None:
         """Give an empty pipe back: what comes now is small again."""
+        self.pace.leave(leg)
         if leg.pipe is not None and not leg.in_pipe:
             self._reactor.pipes.give_back(leg.pipe)
             leg.pipe = None

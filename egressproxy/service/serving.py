@@ -57,7 +57,7 @@ class Serving:
         self._on_fault = on_fault
         self._loop = asyncio.get_running_loop()
         self._listeners = [socket.socket(fileno=fd) for fd in listeners]
-        self._counters = Counters.attach(counters, spec.workers).worker(spec.index)
+        self._counters = Counters.attach(counters, spec.workers).engine(spec.index)
         self._limits = FlowLimits.attach(limits, spec.workers).worker(spec.index, spec.settings)
         self._log = RecordLog(spec.log.path, spec.settings, self._counters, tee)
         self._resolver = Resolver(

@@ -74,7 +74,7 @@ def test_a_port_that_another_has() -> None:
 
 def test_a_connecting_socket() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        sock = sockets.connecting(socket.AF_INET, 0)
+        sock = sockets.connecting(socket.AF_INET, 0, speaks_at_once=True)
         assert sock.connect_ex(server.getsockname()) in (0, errno.EINPROGRESS)
         assert option(sock, socket.IPPROTO_TCP, socket.TCP_NODELAY)
         sock.close()
