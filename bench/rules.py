@@ -26,13 +26,15 @@ from bench.ratio import paired_ratio
 from lab.namespaces import LabError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from bench.peers.peer import Peer
+    from bench.ratio import Ratio
 
 SIZES: Final = (60, 10_000, 100_000)
 WANTED: Final = ("haproxy", "egressproxy", "nginx", "squid", "envoy", "sniproxy")
 ASKED: Final = 256
+OURS: Final = "egressproxy"
 GOAL_RATIO: Final = 1.05
 """Of egressproxy at 100,000 names, by the upper end of the interval."""
 
@@ -165,8 +167,16 @@ def table(costs: Costs) -> str:
         cells += [_ratio(by_size, size) for size in others]
         cells.append(_memory(costs.memory.get(name, {})))
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    notes = "".join(f"\n- {note}" for note in costs.notes)
-    return "\n".join(lines) + "\n" + notes + "\n"
+    notes = [f"- {note}" for note in (*_goal(costs), *costs.notes)]
+    return "\n".join([*lines, *(("", *notes) if notes else ())]) + "\n"
+
+
+def _goal(costs: Costs) -> Iterator[str]:
+    by_size = costs.connections.get(OURS, {})
+    if SIZES[-1] in by_size and len(by_size[SIZES[-1]]) == len(by_size[SIZES[0]]):
+        ratio = _paired(by_size, SIZES[-1])
+        verdict = "met" if ratio.high <= GOAL_RATIO else "not met"
+        yield f"goal: {OURS} at {SIZES[-1]:,} names at most {GOAL_RATIO} of {SIZES[0]}: {verdict}"
 
 
 def _value(found: Sequence[Result]) -> str:
@@ -177,7 +187,12 @@ def _ratio(by_size: dict[int, list[Result]], size: int) -> str:
     base, found = by_size.get(SIZES[0], []), by_size.get(size, [])
     if not found or len(base) != len(found):
         return "-"
-    return str(paired_ratio([each.value for each in found], [each.value for each in base]))
+    return str(_paired(by_size, size))
+
+
+def _paired(by_size: dict[int, list[Result]], size: int) -> Ratio:
+    base, found = by_size[SIZES[0]], by_size[size]
+    return paired_ratio([each.value for each in found], [each.value for each in base])
 
 
 def _memory(octets: dict[int, int]) -> str:

@@ -20,6 +20,7 @@ global
   nbthread 1
   maxconn {maxconn}
   tune.pipesize 1048576
+  stats socket {socket} mode 600 expose-fd listeners
 defaults
   mode tcp
   timeout connect 5s
@@ -50,12 +51,13 @@ def haproxy(
     network: Network, directory: Path, *, port: int = LISTEN, processes: int = 1
 ) -> Iterator[Peer]:
     """One thread a process."""
-    commands = {each: _command(directory, each) for each in range(port, port + processes)}
+    commands = {each: haproxy_command(directory, each) for each in range(port, port + processes)}
     with redirected("HAProxy", network, directory, commands) as peer:
         yield peer
 
 
-def _command(directory: Path, port: int) -> list[str]:
+def haproxy_command(directory: Path, port: int) -> list[str]:
+    """What starts it, with its files written anew from the policy of the folder."""
     exact, ends = directory / "exact.lst", directory / "suffixes.lst"
     exact.write_text("".join(f"{name}\n" for name in exact_names(directory)))
     found = suffixes(directory)
@@ -64,6 +66,7 @@ def _command(directory: Path, port: int) -> list[str]:
     configuration.write_text(
         _CONFIGURATION.format(
             listen=port,
+            socket=directory / f"haproxy-{port}.sock",
             exact=exact,
             wildcards=_wildcards(ends, len(found)),
             maxconn=resource.getrlimit(resource.RLIMIT_NOFILE)[1] * 3 // 8,

@@ -55,6 +55,14 @@ def nginx(
     network: Network, directory: Path, *, port: int = LISTEN, processes: int = 1
 ) -> Iterator[Peer]:
     """A master and its workers, which share the port."""
+    configuration = write_configuration(directory, port, processes)
+    argv = ["nginx", "-p", str(directory), "-c", str(configuration)]
+    with redirected("nginx", network, directory, {port: argv}) as peer:
+        yield peer
+
+
+def write_configuration(directory: Path, port: int, processes: int = 1) -> Path:
+    """The file that nginx reads, from the policy of the folder."""
     names = exact_names(directory) + [f"*{end}" for end in suffixes(directory)]
     lines = "\n".join(f"    {name} {SERVER}:{PORT};" for name in names)
     configuration = directory / "nginx.conf"
@@ -69,6 +77,4 @@ def nginx(
             limit=limit,
         )
     )
-    argv = ["nginx", "-p", str(directory), "-c", str(configuration)]
-    with redirected("nginx", network, directory, {port: argv}) as peer:
-        yield peer
+    return configuration

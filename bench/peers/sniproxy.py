@@ -38,12 +38,13 @@ def sniproxy(
     network: Network, directory: Path, *, port: int = LISTEN, processes: int = 1
 ) -> Iterator[Peer]:
     """A process each: it has no workers."""
-    commands = {each: _command(directory, each) for each in range(port, port + processes)}
+    commands = {each: sniproxy_command(directory, each) for each in range(port, port + processes)}
     with redirected("sniproxy", network, directory, commands) as peer:
         yield peer
 
 
-def _command(directory: Path, port: int) -> list[str]:
+def sniproxy_command(directory: Path, port: int) -> list[str]:
+    """What starts it, with its file written anew from the policy of the folder."""
     patterns = [f"^{re.escape(name)}$" for name in exact_names(directory)]
     patterns += [f"{re.escape(end)}$" for end in suffixes(directory)]
     lines = "\n".join(f"  {pattern} {SERVER}:{PORT}" for pattern in patterns)

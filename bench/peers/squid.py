@@ -56,13 +56,18 @@ def squid(
         key = ("-newkey", "rsa:2048", "-nodes", "-keyout", str(pem), "-out", str(pem))
         make = ("openssl", "req", "-x509", *key, "-days", "2", "-subj", "/CN=bench")
         subprocess.run(make, check=True, capture_output=True)
-    names = [*exact_names(directory), *suffixes(directory)]
-    (directory / "squid.names").write_text("".join(f"{name}\n" for name in names))
+    write_names(directory)
     asked = asked_names(directory)
     (directory / "squid.hosts").write_text("".join(f"{SERVER} {name}\n" for name in asked))
     commands = {each: _command(directory, each) for each in range(port, port + processes)}
     with redirected("Squid", network, directory, commands) as peer:
         yield peer
+
+
+def write_names(directory: Path) -> None:
+    """The names of the folder's policy, in the file that Squid reads."""
+    names = [*exact_names(directory), *suffixes(directory)]
+    (directory / "squid.names").write_text("".join(f"{name}\n" for name in names))
 
 
 def _command(directory: Path, port: int) -> list[str]:

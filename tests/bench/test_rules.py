@@ -46,5 +46,15 @@ def test_a_repeat_that_is_missing_makes_no_pairs() -> None:
     assert line == "| Squid | 150 | 100 | 150 | - | 1.00 (1.00-1.00, n=2) | - |"
 
 
+@pytest.mark.parametrize(("large", "verdict"), [(104, "met"), (106, "not met")])
+def test_the_goal_is_ours_alone(large: float, verdict: str) -> None:
+    def at(name: str) -> str:
+        found = {60: results(*[100] * 6), 100_000: results(*[100] * 5, large)}
+        return table(Costs(connections={name: found})).splitlines()[-1]
+
+    assert at("egressproxy").endswith(f"of 60: {verdict}")
+    assert at("Squid").startswith("| Squid")
+
+
 def test_the_smallest_size_is_the_first() -> None:
     assert list(SIZES) == sorted(SIZES)
