@@ -19,8 +19,7 @@ from bench.measures import MEASURES
 from bench.ratio import Ratio, paired_ratio
 
 OURS: Final = "egressproxy"
-PICTURES: Final = {"macro": "HAProxy", "forwarding": "no proxy"}
-"""File name to whose value is 1."""
+FORWARDING: Final = "no proxy"
 _COLUMNS: Final = 2
 _ROW_INCHES: Final = 0.26
 _OUR_COLOUR: Final = "#0b6e4f"
@@ -37,11 +36,18 @@ def main(source: Path, folder: Path) -> None:
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "bench"
     results: dict[str, Planes] = json.loads(source.read_text())["results"]
-    for name, reference in PICTURES.items():
-        found = {title: _ratios(planes, reference) for title, planes in results.items()}
-        drawn = {title: ratios for title, ratios in found.items() if ratios}
+    pictures = (
+        ("macro", "HAProxy", {measure.title: measure.reference for measure in MEASURES}),
+        ("forwarding", "plain forwarding", dict.fromkeys(results, FORWARDING)),
+    )
+    for name, told, references in pictures:
+        drawn = {
+            title: ratios
+            for title, planes in results.items()
+            if (ratios := _ratios(planes, references[title]))
+        }
         if drawn:
-            _picture(drawn, reference, folder / name)
+            _picture(drawn, told, folder / name)
 
 
 def _picture(drawn: dict[str, dict[str, Ratio]], reference: str, path: Path) -> None:

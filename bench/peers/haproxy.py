@@ -26,7 +26,7 @@ defaults
   timeout connect 5s
   timeout client 2h
   timeout server 2h
-  option splice-auto
+  option {splice}
   option clitcpka
   option srvtcpka
 frontend egress
@@ -50,13 +50,26 @@ _CUTS: Final = range(2, 9)
 def haproxy(
     network: Network, directory: Path, *, port: int = LISTEN, processes: int = 1
 ) -> Iterator[Peer]:
-    """One thread a process."""
+    """One thread a process; it finds out itself which streams are worth a splice."""
     commands = {each: haproxy_command(directory, each) for each in range(port, port + processes)}
     with redirected("HAProxy", network, directory, commands) as peer:
         yield peer
 
 
-def haproxy_command(directory: Path, port: int) -> list[str]:
+@contextmanager
+def haproxy_splice(
+    network: Network, directory: Path, *, port: int = LISTEN, processes: int = 1
+) -> Iterator[Peer]:
+    """Every answer is spliced: some more CPU a small connection, much less in bulk."""
+    commands = {
+        each: haproxy_command(directory, each, "splice-response")
+        for each in range(port, port + processes)
+    }
+    with redirected("HAProxy splice", network, directory, commands) as peer:
+        yield peer
+
+
+def haproxy_command(directory: Path, port: int, splice: str = "splice-auto") -> list[str]:
     """What starts it, with its files written anew from the policy of the folder."""
     exact, ends = directory / "exact.lst", directory / "suffixes.lst"
     exact.write_text("".join(f"{name}\n" for name in exact_names(directory)))
@@ -66,6 +79,7 @@ def haproxy_command(directory: Path, port: int) -> list[str]:
     configuration.write_text(
         _CONFIGURATION.format(
             listen=port,
+            splice=splice,
             socket=directory / f"haproxy-{port}.sock",
             exact=exact,
             wildcards=_wildcards(ends, len(found)),

@@ -38,7 +38,7 @@ stream {{
 {names}
   }}
   server {{
-    listen {listen} reuseport so_keepalive=on;
+    listen {listen} reuseport backlog=65535 so_keepalive=on;
     ssl_preread on;
     preread_timeout 5s;
     proxy_connect_timeout 5s;

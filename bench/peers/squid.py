@@ -32,7 +32,6 @@ access_log none
 cache_log /dev/null
 cache deny all
 cache_mem 0 MB
-memory_pools off
 pid_filename none
 coredump_dir none
 workers 1

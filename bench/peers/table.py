@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from bench.peers.envoy import envoy
 from bench.peers.forwarding import forwarding
-from bench.peers.haproxy import haproxy
+from bench.peers.haproxy import haproxy, haproxy_splice
 from bench.peers.mitmproxy import mitmproxy
 from bench.peers.nginx import nginx
 from bench.peers.ours import egressproxy, interpreted
@@ -20,6 +20,7 @@ PEERS: Final[dict[str, Start]] = {
     "none": forwarding,
     "haproxy": haproxy,
     "egressproxy": egressproxy,
+    "haproxy-splice": haproxy_splice,
     "interpreted": interpreted,
     "nginx": nginx,
     "squid": squid,
@@ -28,7 +29,7 @@ PEERS: Final[dict[str, Start]] = {
     "mitmproxy": mitmproxy,
 }
 
-PRINCIPAL: Final = ("none", "haproxy", "egressproxy")
+PRINCIPAL: Final = ("none", "haproxy", "egressproxy", "haproxy-splice")
 """Those whose ratios have goals: measured more often than the others."""
 
 SLOW: Final = {"mitmproxy": 0.1}
