@@ -1,0 +1,1 @@
+"""``python -m bench.soak``: a service held under load for minutes, and whether anything grows."""
