@@ -2,9 +2,11 @@
 
 Sizes are measured in turn, round after round, so that ratios are of pairs and drift cancels. Three
 kinds of name: seen before (a thousand of them in turn), new and allowed, new and denied. New names
-are spread over the whole policy, so that a large one pays for the memory that it does not find in
-the processor's caches. Prints JSON: kind to size to microseconds a decision, one a round; each
-includes the loop that asks, some 0.02 us.
+have an address each and are spread over the whole policy, so that a large one pays for the memory
+that it does not find in the processor's caches.
+
+Prints JSON: kind to size to microseconds a decision, one a round; each includes the loop that asks,
+some 0.02 us.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import sys
 import tempfile
 import time
 from enum import StrEnum
+from ipaddress import IPv4Address
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -38,6 +41,7 @@ _SEEN_TURNS: Final = 20
 _NEW: Final = 4_000
 _STRIDE: Final = 7_919
 """A prime: names one after the other are far apart in the policy."""
+_ADDRESSES: Final = int(IPv4Address("20.64.0.0"))
 _NOW: Final = 1_790_000_000.0
 
 
@@ -58,17 +62,18 @@ def ruleset_of(size: int, folder: Path) -> Ruleset:
     return compile_policy(load_policy(write_policy_of(size, folder)))
 
 
-def flow(name: str) -> Flow:
-    """A TLS connection of a client to a name."""
-    return Flow(Protocol.TLS, "10.240.0.4", 443, DnsName(name), "20.150.1.1")
+def flow(name: str, number: int = 0) -> Flow:
+    """A TLS connection of a client to a name, at the address of a number."""
+    address = str(IPv4Address(_ADDRESSES + number))
+    return Flow(Protocol.TLS, "10.240.0.4", 443, DnsName(name), address)
 
 
 def new_flows(kind: Kind, size: int, numbers: Iterator[int], many: int) -> list[Flow]:
     """Flows to names that nobody asked for, spread over the policy."""
     if kind is Kind.NEW_DENIED:
-        return [flow(f"a{n}.b.other{n % 1009}.example.org") for n in islice(numbers, many)]
+        return [flow(f"a{n}.b.other{n % 1009}.example.org", n) for n in islice(numbers, many)]
     half = size // 2
-    return [flow(below(n * _STRIDE % half, f"a{n}")) for n in islice(numbers, many)]
+    return [flow(below(n * _STRIDE % half, f"a{n}"), n) for n in islice(numbers, many)]
 
 
 def measure(sizes: Sequence[int], rounds: int) -> Costs:

@@ -68,6 +68,7 @@ class Window:
     """Judges flows while ``start <= now < end``, POSIX seconds."""
 
     __slots__ = (
+        "_address_counts",
         "_default",
         "_firsts",
         "_is_audit",
@@ -95,6 +96,7 @@ class Window:
         self._is_audit = facts.mode is Mode.AUDIT and start < facts.audit_ends
         is_warning = facts.mode is Mode.WARN_ON_NEW and start < facts.warn_ends
         self._known = program.known if is_warning else None
+        self._address_counts = facts.tcp_udp_ports  # else each new address costs its lookup
         self.flows: Memo[tuple[str, int, int, str | None, str | None], Verdict] = Memo()
         """Whole judgements by (protocol, port, source, name, destination where it counts)."""
         self.sources: Memo[str, Source] = Memo()
@@ -167,7 +169,7 @@ class Window:
 
     def _network(self, flow: Flow, source: Source) -> Verdict:
         """A verdict, with reason ``expired_rule`` where only that matched, or ``_NOTHING``."""
-        if source is _UNREADABLE:
+        if source is _UNREADABLE or not self._address_counts[flow.port & 0xFFFF]:
             return _NOTHING
         protocol, named = flow.protocol, flow.name
         if protocol is Protocol.TLS or protocol is Protocol.HTTP:
