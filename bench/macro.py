@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from bench.network import Network
     from bench.peers.peer import Peer
 
-_WARM_UP: Final = 300
 _PORTS_EACH: Final = 100
 _DESCRIPTORS_A_TUNNEL: Final = 2
 _SLOW_REPEATS: Final = 3
@@ -89,7 +88,7 @@ class _Course:
             for key in wanted:
                 with self._attempt(key, "start"):
                     peers[key] = stack.enter_context(self._start(key, wanted.index(key)))
-                    self.bench.connections(_WARM_UP)
+                    self.bench.warm_up()
             for repeat in range(self.scale.repeats):
                 for measure in TRAFFIC:
                     for key in self._in_turn(wanted, repeat, self._repeats):
@@ -110,7 +109,7 @@ class _Course:
                     self._attempt(key, measure.title),
                     self._start(key, 0, processes) as peer,
                 ):
-                    self.bench.connections(_WARM_UP)
+                    self.bench.warm_up()
                     result = self.bench.idle_tunnels(peer, count)
                     self.findings.add(measure.title, peer.name, result)
             self.say(f"{measure.title}, repeat {repeat + 1} of {self.scale.memory_repeats}")

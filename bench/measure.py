@@ -30,6 +30,8 @@ _CALIBRATION_S: Final = 0.4
 _CALIBRATIONS: Final = 25
 _LIMIT_S: Final = 120.0
 _OPENED_AT_ONCE: Final = 128
+_WARM_UP: Final = 300
+_WARM_UPS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,17 @@ class Bench:
             found["p99_us"],
         )
 
+    def warm_up(self) -> None:
+        """Connections until all of them pass: workers that join a port one by one break some.
+
+        Raises:
+            RuntimeError: still not.
+        """
+        for _ in range(_WARM_UPS):
+            if not self._run("small", "allowed", str(_WARM_UP), str(_OPENED_AT_ONCE)).returncode:
+                return
+        raise RuntimeError("not all connections of the warm-up passed")
+
     def bulk(self, connections: int, octets: int) -> Result:
         """``value`` is hub microseconds a megabyte; ``rate`` octets a second."""
         busy_s, found = self._loaded("bulk", "allowed", str(connections), str(octets))
@@ -105,14 +118,17 @@ class Bench:
 
     def _loaded(self, mode: str, hello: str, *more: str) -> tuple[float, dict[str, float]]:
         idle_rate = self._idle_rate()
-        argv = self._argv(self._network.client, mode, self._hello(hello), *more)
         start, started = self._count(), time.monotonic()
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=_LIMIT_S)
+        done = self._run(mode, hello, *more)
         seconds, counted = time.monotonic() - started, self._count() - start
         if done.returncode:
             raise RuntimeError(f"load {mode}: {done.stdout}{done.stderr}")
         found: dict[str, float] = json.loads(done.stdout)
         return seconds * (1 - counted / seconds / idle_rate), found
+
+    def _run(self, mode: str, hello: str, *more: str) -> subprocess.CompletedProcess[str]:
+        argv = self._argv(self._network.client, mode, self._hello(hello), *more)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=_LIMIT_S)
 
     def _idle_rate(self) -> float:
         """What the spinner counts a second on an idle core; of one that is still starting, waits.

@@ -69,8 +69,10 @@ class Peer:
 
     @contextmanager
     def in_path(self) -> Iterator[None]:
-        """Lead the spoke's connections through it until the block ends."""
+        """Lead the spoke's connections through it until the block ends; flows known so far go."""
         self.hub.run("nft", "-f", "-", stdin=self.enter)
+        # A half-closed flow of before would lead a new one with its port to whom it was led to.
+        self.hub.run("conntrack", "--flush")
         try:
             yield
         finally:
