@@ -37,5 +37,9 @@ class Garbage:
         gc.collect(1 if self._passes % YOUNG_PASSES == 0 else 0)
 
     def built(self) -> None:
-        """A ruleset has been built: exempt it from later passes (it is freed by its last user)."""
+        """A ruleset has been built: exempt it from later passes (it is freed by its last user).
+
+        Young cycles go first: once frozen they would stay for ever, some with every reload.
+        """
+        gc.collect(0)
         gc.freeze()

@@ -76,3 +76,12 @@ def test_what_was_built_is_exempt(garbage: Garbage) -> None:
     built, before = grow(), gc.get_freeze_count()
     garbage.built()
     assert gc.get_freeze_count() - before >= len(built)
+
+
+def test_a_cycle_that_is_dead_when_a_ruleset_is_built_does_not_stay_with_it(
+    garbage: Garbage,
+) -> None:
+    dead, alive = cycle(), grow()
+    garbage.built()
+    assert dead() is None
+    assert alive
