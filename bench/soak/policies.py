@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 FLIPPING: Final = "flipping.example.com"
 """Allowed by every other policy."""
 NAMES: Final = 200
-"""So many others are in every policy, no two the same, all of one length."""
+"""So many others are in every policy, all of one length."""
+CHANGED: Final = 10
+"""So many of them are others in every policy. The service remembers the changes of its last 100
+reloads in words, which with more would be what grows."""
 BAD_EVERY: Final = 3
 
 
@@ -23,7 +26,8 @@ def is_bad(turn: int) -> bool:
 
 def put_policy(directory: Path, turn: int) -> None:
     """Replace ``policy.yaml`` at once, as an editor does."""
-    names = [f"host{number:04}-turn{turn:06}.example.com" for number in range(NAMES)]
+    turns = [turn] * CHANGED + [0] * (NAMES - CHANGED)
+    names = [f"host{number:04}-turn{turn:06}.example.com" for number, turn in enumerate(turns)]
     rules = [f"  - {{name: turn, to: [{', '.join(names)}], ports: [https]}}"]
     if turn % 2 == 0:
         rules.append(f"  - {{name: flipping, to: [{FLIPPING}], ports: [https]}}")
