@@ -42,7 +42,7 @@ def main(source: Path, folder: Path) -> None:
     axes[0].legend(fontsize=8, ncols=len(samples[0]["held"]), loc="lower right")
     axes[-1].plot(_minutes(samples), [each["flows"] for each in samples], color="#222222")
     axes[-1].set_title("open flows", loc="left", fontsize=10)
-    axes[-1].set_ylim(bottom=0)
+    axes[-1].set_ylim(bottom=0, top=1.1 * max(each["flows"] for each in samples))
     axes[-1].set_xlabel("minutes; shaded: warm-up")
     for axis in axes:
         axis.axvspan(0, warm_up / 60, color="#eeeeee", zorder=0)
