@@ -15,7 +15,7 @@ import matplotlib  # type: ignore[import-not-found,unused-ignore]
 import matplotlib.pyplot as plt  # type: ignore[import-not-found,unused-ignore]
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from bench.measures import MEASURES
+from bench.measures import HAPROXY, MEASURES
 from bench.ratio import Ratio, paired_ratio
 
 OURS: Final = "egressproxy"
@@ -37,7 +37,7 @@ def main(source: Path, folder: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "bench"
     results: dict[str, Planes] = json.loads(source.read_text())["results"]
     pictures = (
-        ("macro", "HAProxy", {measure.title: measure.reference for measure in MEASURES}),
+        ("macro", HAPROXY, {measure.title: measure.reference for measure in MEASURES}),
         ("forwarding", "plain forwarding", dict.fromkeys(results, FORWARDING)),
     )
     for name, told, references in pictures:
@@ -62,9 +62,11 @@ def _picture(drawn: dict[str, dict[str, Ratio]], reference: str, path: Path) -> 
     )
     for axis in axes.flat[len(drawn) :]:
         axis.remove()
-    goals = {measure.title: measure.goal for measure in MEASURES} if reference == "HAProxy" else {}
+    known = {measure.title: measure for measure in MEASURES} if reference == HAPROXY else {}
     for axis, (title, ratios) in zip(axes.flat, drawn.items(), strict=False):
-        _draw(axis, title, ratios, goals.get(title))
+        measure = known.get(title)
+        beside = "" if not measure or measure.reference == HAPROXY else f", to {measure.reference}"
+        _draw(axis, title + beside, ratios, measure.goal if measure else None)
     figure.suptitle(
         f"Ratio to {reference} (= 1), less is better; median of pairs and its interval", fontsize=12
     )
