@@ -137,7 +137,7 @@ class Engine:
         self._acceptor.stop()
         self._cut()
         self._flush()
-        self._relay.pace.close()
+        self._relay.close()
         self._reactor.close()
 
     def survey(self, most: int) -> Survey:

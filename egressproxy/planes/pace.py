@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from egressproxy.planes.flow import Leg
     from egressproxy.planes.reactor import Reactor
 
-BEAT_S: Final = 0.001
+BEAT_S: Final = 0.002
 """The longest that bytes of a bulk direction wait for nothing."""
 
 
@@ -33,6 +33,10 @@ class Pace:
         self._legs: set[Leg] = set()
         self._beat = Beat(BEAT_S)
         reactor.watch(Watched(self._beat.fd, self._on_beat), IN)
+
+    def keeps(self, leg: Leg) -> bool:
+        """Whether the next beat looks at a direction."""
+        return leg in self._legs
 
     def keep(self, leg: Leg) -> None:
         """Fetch a direction at the next beat, and so on until ``leave``."""

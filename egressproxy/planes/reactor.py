@@ -56,6 +56,7 @@ class Reactor:
         self.view = memoryview(self.buffer)
         self.pipes = PipePool()
         self.on_crash: Callable[[Flow], None] = _ignore
+        self.before_settling: Callable[[], None] = _nothing_to_do
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
         self._register = self._epoll.register
@@ -88,6 +89,7 @@ class Reactor:
 
     def settle(self) -> None:
         """Close what was dropped, and set or clear the alarm; ends every entry from outside."""
+        self.before_settling()
         dead = self._dead
         if dead:
             for sock in dead:
@@ -211,6 +213,10 @@ class Reactor:
                 self.on_crash(entry)
             except Exception:  # noqa: BLE001 - what failed once fails again
                 _log.exception("a defect in closing a flow")
+
+
+def _nothing_to_do() -> None:
+    """Nobody joins yet."""
 
 
 def _ignore(_flow: Flow) -> None:

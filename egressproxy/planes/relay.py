@@ -47,8 +47,10 @@ class Relay:
         self._counters = parts.context.counters
         self._buffer = parts.reactor.buffer
         self._view = parts.reactor.view
-        self.pace = Pace(parts.reactor, self.pump)
+        self._pace = Pace(parts.reactor, self.pump)
         # One bound method for all legs: each look-up of a method makes another object.
+        self._outgoing: list[Leg] = []
+        parts.reactor.before_settling = self._deliver
         self._handler = self.on_event
         self._first_handler = self._on_first_event
 
@@ -63,7 +65,10 @@ class Relay:
         self._ledger.opened(flow)
         # A reset that was noticed while dialling: ``pump`` reads what came before it.
         client.readable = client.readable or client.hung_up or client.broken
-        self.pump(client)
+        if client.pending is not None and not client.readable:
+            self._outgoing.append(client)
+        else:
+            self.pump(client)
         if flow.stage is _RELAY and (
             upstream.readable or upstream.hung_up or upstream.pending is not None
         ):
@@ -107,6 +112,15 @@ class Relay:
         elif src.readable and not src.ended:
             self._copy(src, dst)
 
+    def _deliver(self) -> None:
+        """Send what this batch has read, one send after the other."""
+        outgoing = self._outgoing
+        if outgoing:
+            self._outgoing = []
+            for leg in outgoing:
+                if leg.pending is not None:  # else it went out with something else
+                    self._reactor.call(leg.flow, self.pump, leg)
+
     def _copy(self, src: Leg, dst: Leg) -> None:  # noqa: C901 - every small move: calls cost
         buffer, view = self._buffer, self._view
         receive, send = src.sock.recv_into, dst.sock.send
@@ -123,6 +137,11 @@ class Relay:
                 self._finish(src, dst)
                 return
             src.moved += count
+            if count < BUFFER_BYTES and not src.hung_up:
+                src.readable = False
+                src.pending = bytes(view[:count])
+                self._outgoing.append(src)
+                return
             try:
                 sent = send(view[:count])
             except BlockingIOError:
@@ -148,10 +167,7 @@ class Relay:
         before = src.moved
         for _ in range(_BULK_ROUNDS):
             if not src.in_pipe and not self._fill(src, dst, pipe):
-                if src.moved - before < BUFFER_BYTES:
-                    self.rest(src)
-                else:
-                    self.pace.keep(src)
+                self._slow_down(src, src.moved - before)
                 return
             try:
                 src.in_pipe -= _splice(pipe.read, dst.fd, src.in_pipe, flags=SPLICE_FLAGS)
@@ -161,7 +177,17 @@ class Relay:
             except OSError:
                 self._lost(dst)
                 return
+            if src.moved - before < PIPE_BYTES and not src.hung_up and self._pace.keeps(src):
+                self._slow_down(src, src.moved - before)  # what is left waits for the next beat
+                return
         self._reactor.again(src, self.pump)
+
+    def _slow_down(self, src: Leg, moved: int) -> None:
+        """What was to be had is moved: was it enough for a clock, or is it small moves again."""
+        if not src.in_pipe and moved < BUFFER_BYTES:
+            self.rest(src)
+        else:
+            self._pace.keep(src)
 
     def _fill(self, src: Leg, dst: Leg, pipe: Pipe) -> bool:
         """Whether bytes went into the empty pipe."""
@@ -180,9 +206,13 @@ class Relay:
         src.moved += count
         return True
 
+    def close(self) -> None:
+        """Let go of the clock; the flows are ended before."""
+        self._pace.close()
+
     def rest(self, leg: Leg) -> None:
         """Give an empty pipe back: what comes now is small again."""
-        self.pace.leave(leg)
+        self._pace.leave(leg)
         if leg.pipe is not None and not leg.in_pipe:
             self._reactor.pipes.give_back(leg.pipe)
             leg.pipe = None
