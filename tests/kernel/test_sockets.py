@@ -80,6 +80,23 @@ def test_a_connecting_socket() -> None:
         sock.close()
 
 
+def test_an_answer_acknowledges_what_a_client_says_first() -> None:
+    """The option is lost by ``listen(2)`` and handed on by ``accept(2)``: set between the two."""
+    with sockets.listen("127.0.0.1", 0, keepalive_s=60) as listener:
+        client = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+        with client, accepted:
+            assert not option(accepted, socket.IPPROTO_TCP, socket.TCP_QUICKACK)
+
+
+@pytest.mark.parametrize("speaks_at_once", [True, False])
+def test_words_that_wait_acknowledge_the_handshake(speaks_at_once: bool) -> None:
+    sock = sockets.connecting(socket.AF_INET, 0, speaks_at_once=speaks_at_once)
+    asked = option(sock, socket.IPPROTO_TCP, socket.TCP_QUICKACK)
+    sock.close()
+    assert bool(asked) is not speaks_at_once
+
+
 @pytest.mark.netns
 def test_the_mark() -> None:
     assert sockets.can_mark()

@@ -100,3 +100,21 @@ def test_what_is_counted_of_the_kernel() -> None:
         NameCount.BOOK_NAMES: 17,
         NameCount.BOOK_PAIRS: 19,
     }
+
+
+def test_an_engine_counts_the_same_once_it_tells() -> None:
+    told, plain = Counters.create(1), Counters.create(1)
+    engine, worker = told.engine(0), plain.worker(0)
+    for row in (engine, worker):
+        row.flow(Plane.TRANSPARENT, Action.DENY, Reason.DEFAULT_DENY)
+        row.flow(Plane.TRANSPARENT, Action.ALLOW, Reason.RULE, would_deny=True)
+        row.hello_size(517)
+        row.resolver(LookupOutcome.HIT)
+        row.bytes_moved(3, 5)
+        for latency in Latency:
+            getattr(row, f"{latency}_s")(0.011)
+    assert told.totals() != plain.totals()
+    for _ in range(2):  # what is told is told once
+        engine.flush()
+        worker.flush()
+        assert told.totals() == plain.totals()
