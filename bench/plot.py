@@ -27,6 +27,7 @@ _OTHER_COLOUR: Final = "#5f6368"
 _GOAL_COLOUR: Final = "#c05a00"
 _TICKS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 _NARROW: Final = 1.15
+_LEAST: Final = 0.01
 
 Planes = dict[str, list[dict[str, float]]]
 
@@ -130,7 +131,8 @@ def _dot(axis: Any, row: int, ratio: Ratio, colour: str) -> None:
 
 def _scale(axis: Any, ratios: dict[str, Ratio]) -> None:
     axis.set_xscale("log")
-    low = min(1.0, *(ratio.low for ratio in ratios.values()))
+    # A difference of two noisy figures may be below nothing, which no logarithm shows.
+    low = max(_LEAST, min(1.0, *(ratio.low for ratio in ratios.values())))
     high = max(1.0, *(ratio.high for ratio in ratios.values()))
     axis.set_xlim(low / _NARROW, high * _NARROW * (high / low) ** 0.1)
     ticks = [tick for tick in _TICKS if low / _NARROW <= tick <= high * _NARROW]
