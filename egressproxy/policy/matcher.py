@@ -13,9 +13,8 @@ group of one is the number itself, a longer one a place in ``words``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,8 +75,7 @@ def network_key(use: AddressUse, network: IPv4Network | IPv6Network) -> bytes:
     return kind + bytes((network.prefixlen,)) + packed
 
 
-@dataclass(frozen=True, slots=True)
-class Depths:
+class Depths(NamedTuple):
     """What lookups can leave out; all found in the policy when it is compiled.
 
     ``suffixes`` and ``prefixed`` have bit n set where some suffix of n labels has a ``*.suffix``, a

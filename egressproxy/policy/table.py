@@ -17,12 +17,11 @@ from __future__ import annotations
 
 import os
 from array import array
-from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate, chain, repeat
 from operator import add
 from struct import Struct
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from zlib import crc32
 
 from egressproxy.errors import EgressproxyError
@@ -56,8 +55,7 @@ class TableTooLargeError(EgressproxyError):
     code = "table_too_large"
 
 
-@dataclass(frozen=True, slots=True)
-class TableLayout:
+class TableLayout(NamedTuple):
     """Where in a buffer the parts of a table are; octets from the buffer's start.
 
     ``slots`` and ``extra_slots`` are powers of two, ``extra_slots`` may be 0. The slots are
