@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from egressproxy.errors import InvalidNameError, PatternError
@@ -92,6 +93,25 @@ def is_public_suffix(name: str, *, private: bool = False) -> bool:
     ``internal``, is nobody's public suffix.
     """
     return _suffix_list(private).publicsuffix(name) == name
+
+
+def may_be_public_suffix(name: str) -> bool:
+    """A quick look that never misses: false only where ``is_public_suffix`` is false.
+
+    It asks whether a rule ends here, has its ``*`` here, or leaves its ``*`` for the first label.
+    ``name`` is in normal form and has no A-label: rules of other scripts are not looked at.
+    """
+    rules = _written_rules()
+    parent = name.partition(".")[2]
+    return name in rules or f"*.{name}" in rules or f"*.{parent}" in rules
+
+
+@lru_cache(maxsize=1)
+def _written_rules() -> frozenset[str]:
+    from publicsuffixlist import PSLFILE
+
+    lines = Path(PSLFILE).read_text("utf-8").split("\n")  # a comment's "//" is no name's harm
+    return frozenset(line.split(maxsplit=1)[0] for line in lines if line.strip())
 
 
 @lru_cache(maxsize=2)

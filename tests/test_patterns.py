@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import publicsuffixlist
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from egressproxy.errors import PatternError
-from egressproxy.patterns import is_public_suffix, parse_pattern
+from egressproxy.patterns import is_public_suffix, may_be_public_suffix, parse_pattern
 
 MEANING = {
     "mcr.microsoft.com": (
@@ -99,6 +102,33 @@ SUFFIXES = {
 def test_public_suffix(case: tuple[str, bool]) -> None:
     name, private = case
     assert is_public_suffix(name, private=private) is SUFFIXES[case]
+
+
+QUICK = {
+    "a rule": ("co.uk", True),
+    "the root of a wildcard rule": ("ck", True),
+    "below a wildcard rule": ("anything.ck", True),
+    "its exception": ("www.ck", True),
+    "a private rule": ("blob.core.windows.net", True),
+    "below a rule": ("example.co.uk", False),
+    "two below a wildcard rule": ("a.example.ck", False),
+    "no top-level domain": ("internal", False),
+}
+
+
+@pytest.mark.parametrize(("name", "may_be"), QUICK.values(), ids=QUICK)
+def test_quick_look(name: str, may_be: bool) -> None:
+    assert may_be_public_suffix(name) is may_be
+
+
+def test_the_quick_look_misses_no_rule() -> None:
+    lines = Path(publicsuffixlist.PSLFILE).read_text("utf-8").splitlines()
+    rules = [line.split()[0] for line in lines if line.isascii() and line.strip()]
+    tails = {rule.removeprefix("!").removeprefix("*.") for rule in rules if rule[:2] != "//"}
+    names = [near for tail in tails for near in (tail, f"x.{tail}", f"y.x.{tail}")]
+    public = {name for name in names if is_public_suffix(name)}
+    assert len(public) > 5000
+    assert {name for name in public if not may_be_public_suffix(name)} == set()
 
 
 @given(st.text("ab*.-x", max_size=20))

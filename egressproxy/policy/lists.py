@@ -1,7 +1,8 @@
 """``list:`` files: one name or pattern a line, ``#`` begins a comment; up to millions of lines.
 
 Plain names in normal form, which mass lists are made of, are recognised in bulk by one expression
-and never become objects of their own; every other line goes through ``parse_pattern``.
+and never become objects of their own; so are plain names behind ``*.`` that cannot be a public
+suffix. Every other line goes through ``parse_pattern``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from egressproxy.errors import PatternError
-from egressproxy.patterns import parse_pattern
+from egressproxy.patterns import may_be_public_suffix, parse_pattern
 from egressproxy.policy.networks import looks_like_address
 from egressproxy.policy.rules import NameList
 from egressproxy.policy.text import decode
@@ -60,6 +61,8 @@ def _normalise(lines: list[str], odd: list[int], report: Report) -> int:
     """Put the normal form of each odd line in its place, empty to drop it; count wrong ones."""
     wrong = 0
     for number in odd:
+        if _is_plain_wildcard(lines[number]):
+            continue
         written = lines[number].partition("#")[0].strip()
         try:
             lines[number] = str(_parse(written)) if written else ""
@@ -71,6 +74,16 @@ def _normalise(lines: list[str], odd: list[int], report: Report) -> int:
     if wrong > MAX_TOLD:
         report.at(odd[-1] + 1, 1, f"{wrong - MAX_TOLD} more wrong lines are not shown")
     return wrong
+
+
+def _is_plain_wildcard(line: str) -> bool:
+    """Whether this is a ``*.suffix`` in normal form that needs no further look."""
+    return (
+        line.startswith("*.")
+        and len(line) <= _PLAIN_LENGTH
+        and _PLAIN.fullmatch(line, 2) is not None
+        and not may_be_public_suffix(line[2:])
+    )
 
 
 def _parse(written: str) -> object:

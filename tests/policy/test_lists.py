@@ -114,6 +114,59 @@ def test_agrees_with_parse_pattern(line: str) -> None:
         assert (entries, problems) == (expected, [])
 
 
+_SUFFIXES = (
+    *("com", "co.uk", "uk", "ck", "www.ck", "kawasaki.jp", "city.kawasaki.jp", "pvt.k12.ma.us"),
+    *("github.io", "blob.core.windows.net", "azurewebsites.net", "s3.amazonaws.com", "internal"),
+    *("co.za", "za", "xn--p1ai", "рф", "公司.cn", "windows.net", "example.com", "example.com."),
+)
+_WILDCARDS = st.builds(
+    "".join,
+    st.tuples(
+        st.sampled_from(["*.", "*.", "*.", "*", "x*.", "*.*.", "*.a" + "b" * 50 + "."]),
+        st.one_of(st.just(""), st.text(alphabet="abxnC-_.*09é", max_size=8)),
+        st.sampled_from(["", "."]),
+        st.sampled_from(_SUFFIXES),
+    ),
+)
+
+
+@given(_WILDCARDS | st.text(max_size=70) | st.text(max_size=70).map("*.{}".format))
+def test_the_quick_path_of_wildcards_agrees_with_the_slow_one(text: str) -> None:
+    """Same entries, same refusals, same words."""
+    quick = parse(text.encode("utf-8", "replace"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lists, "_is_plain_wildcard", lambda _: False)
+        assert parse(text.encode("utf-8", "replace")) == quick
+
+
+WILDCARDS = {
+    "*.com": False,
+    "*.co.uk": False,
+    "*.example.ck": False,
+    "*.www.ck": True,
+    "*.github.io": True,
+    "*.blob.core.windows.net": True,
+    "*.internal": True,
+    "*.example.com": True,
+}
+
+
+@pytest.mark.parametrize("line", WILDCARDS)
+def test_wildcards_over_suffixes(line: str) -> None:
+    entries, problems = parse(line)
+    assert entries == ((line,) if WILDCARDS[line] else ())
+    refusal = f"names.txt:1:1: '{line}' is a wildcard directly under the public suffix '{line[2:]}'"
+    assert [each.partition(",")[0] for each in problems] == [refusal] * (not WILDCARDS[line])
+
+
+def test_wildcards_take_the_quick_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(text: str) -> object:
+        raise AssertionError(text)
+
+    monkeypatch.setattr(lists, "parse_pattern", refuse)
+    assert parse("*.a-1.example.com\n*.b.example.co.uk\n")[1] == []
+
+
 def test_lines_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lists, "MAX_LIST_LINES", 3)
     assert parse("a.test\n\n\nb.test") == (("a.test", "b.test"), [])
