@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import func, literal, select
 
-from bench import report
+from bench.machine import machine
 from egressproxy.policy.networks import parse_network
 from egressproxy.review import queries, schema
 from egressproxy.review.bounds import Bounds
@@ -68,7 +68,7 @@ def main() -> None:
         engine: measured(engine, options.records, options.days)
         for engine in options.engines.split(",")
     }
-    text = f"{report.machine()}\n\n{table(results)}\n"
+    text = f"{machine()}\n\n{table(results)}\n"
     print(text)
     OUT.mkdir(exist_ok=True)
     (OUT / "review.md").write_text(text)
