@@ -67,7 +67,6 @@ def listen(
             _make_transparent(sock)
         sock.bind((str(ip), port))
         sock.listen(_BACKLOG)
-        _acknowledge_with_data(sock)
     except OSError as error:
         sock.close()
         raise _cannot_listen(address, port, transparent, error) from error
@@ -84,7 +83,6 @@ def adopt(
     """
     sock.setblocking(False)
     _prepare_accepted(sock, keepalive_s, defer_accept_s)
-    _acknowledge_with_data(sock)
     level, option = socket.IPPROTO_IP, socket.IP_TRANSPARENT
     if transparent and not sock.getsockopt(level, option):
         try:
@@ -157,15 +155,6 @@ def _prepare_accepted(sock: socket.socket, keepalive_s: int, defer_accept_s: int
     keep_alive(sock, keepalive_s)
     if defer_accept_s:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, defer_accept_s)
-
-
-def _acknowledge_with_data(sock: socket.socket) -> None:
-    """Let an answer acknowledge a client's first words, or 40 ms after them the kernel by itself.
-
-    Only a socket that listens already keeps it, and hands it on. From the first answer on Linux
-    does the same on every connection: one packet less, and nothing else.
-    """
-    sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 0)
 
 
 def _make_transparent(sock: socket.socket) -> None:

@@ -36,7 +36,6 @@ PRI: Final = select.EPOLLPRI
 
 _EDGE_READ: Final = IN | RDHUP | PRI | select.EPOLLET
 _EDGE_BOTH: Final = _EDGE_READ | OUT
-_EDGE_END: Final = RDHUP | select.EPOLLET
 _BATCH: Final = 256
 _TURNS_S: Final = 0.005
 """Owed turns of a batch: flows that always have more to do leave room for the events of others."""
@@ -61,7 +60,6 @@ class Reactor:
         self._poll = self._epoll.poll
         self._register = self._epoll.register
         self._again: dict[Leg, Callable[[Leg], None]] = {}
-        self._muted: set[Leg] = set()
         self._dead: list[socket.SocketType] = []
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._alarmed = self._owed = False
@@ -152,18 +150,7 @@ class Reactor:
         """Ask to be told when a socket takes bytes again; told at once where it does already."""
         if not leg.waits:
             leg.waits = True
-            self._epoll.modify(leg.fd, _EDGE_END | OUT if leg in self._muted else _EDGE_BOTH)
-
-    def mute(self, leg: Leg) -> None:
-        """Tell no more of bytes that come; their end, and room to write, still are."""
-        self._muted.add(leg)
-        self._epoll.modify(leg.fd, _EDGE_END | OUT if leg.waits else _EDGE_END)
-
-    def unmute(self, leg: Leg) -> None:
-        """Tell of bytes again; of those that are there already at once."""
-        self._muted.discard(leg)
-        if leg.watched:
-            self._epoll.modify(leg.fd, _EDGE_BOTH if leg.waits else _EDGE_READ)
+            self._epoll.modify(leg.fd, _EDGE_BOTH)
 
     def drop(self, leg: Leg, *, reset: bool = False) -> None:
         """Close a flow's socket at the end of the batch; with ``reset`` its peer gets a RST."""

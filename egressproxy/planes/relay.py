@@ -189,7 +189,7 @@ class Relay:
         """What was to be had is moved: was it enough for a clock, or is it small moves again."""
         if moved < BUFFER_BYTES:
             self.rest(src)
-        else:
+        elif not src.ended:
             self._pace.keep(src)
 
     def _fill(self, src: Leg, dst: Leg, pipe: Pipe) -> bool:

@@ -118,6 +118,7 @@ class Serving:
         for listener in self._listeners:
             listener.close()
         await self._resolver.aclose()
+        self._counters.flush()
         await asyncio.to_thread(self._log.close, LOG_CLOSE_TIMEOUT_S)
 
     def _make_context(self, ruleset: Ruleset) -> EngineContext:
