@@ -154,6 +154,10 @@ class Dialler:
         whole = rule is not None and rule.destination is not Destination.RESOLVE
         self._context.resolver.resolve(target.name, partial(self._resolved, dial), whole=whole)
 
+    def forget(self) -> None:
+        """A new policy has rules of its own: what was chosen by the old ones keeps them alive."""
+        self._choices.clear()
+
     def abandon(self, dial: Dial) -> None:
         """See ``Dial.abandon``."""
         self._settle(dial)

@@ -117,6 +117,7 @@ class Engine:
             At once; the report is filled in over the next turns.
         """
         report = self._revoker.swap(ruleset)
+        self._dialler.forget()
         self._reactor.owe(self._revoker.is_busy)
         self._reactor.settle()
         return report

@@ -17,6 +17,8 @@ from tests.planes.world import (
     SERVER,
     World,
     client_hello,
+    rule,
+    ruleset,
     silent_server,
     tls_world,
     tunnel,
@@ -118,6 +120,14 @@ class TestDialling:
             world.pass_time(0.1)
         assert world.outcomes() == [(ERROR, Reason.DIAL_TIMEOUT, "error")]
         client.close()
+
+    def test_a_policy_that_was_replaced_is_not_kept_alive(self, worlds: Worlds) -> None:
+        world, port, server = tls_world(worlds)
+        tunnel(world, port, server)
+        memo = world.engine._dialler._choices
+        assert memo
+        world.engine.swap(ruleset(rule("again", NAME, ports=(f"tls:{port}",))))
+        assert not memo
 
     def test_a_forbidden_address_is_a_deny(self, worlds: Worlds) -> None:
         world, port, _ = tls_world(worlds)
