@@ -38,7 +38,7 @@ native: .native/ready ## the flow path compiled, as `pip install .` does it: a c
 bench: $(VENV)/ready $(ORACLE)/ready $(PEERS)/ready ## micro and macro benchmarks beside every peer; writes bench/out/
 	@tools/setup-debian bench
 	@$(MAKE) --no-print-directory native
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(BENCH)
 
 golden: $(VENV)/ready ## rewrite the golden files; read the diff before you commit it
 	$(BIN)/python -m pytest --update-golden -k golden
