@@ -119,7 +119,7 @@ class TestLimits:
     def test_out_of_descriptors_for_the_upstream(
         self, worlds: Worlds, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def no_socket(_family: int, _mark: int) -> socket.SocketType:
+        def no_socket(*_: object, **__: object) -> socket.SocketType:
             raise OSError(errno.EMFILE, "Too many open files")
 
         world, port, _ = tls_world(worlds)
