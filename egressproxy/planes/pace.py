@@ -40,10 +40,6 @@ class Pace:
         self._beat = Beat(BEAT_S)
         reactor.watch(Watched(self._beat.fd, self._on_beat), IN)
 
-    def keeps(self, leg: Leg) -> bool:
-        """Whether the next beat looks at a direction."""
-        return leg in self._legs
-
     def keep(self, leg: Leg) -> None:
         """Tell of large pieces only, until ``leave``."""
         if leg in self._legs or not leg.watched:

@@ -178,11 +178,6 @@ class Relay:
             except OSError:
                 self._lost(dst)
                 return
-            if src.in_pipe or src.hung_up or src.moved - before >= PIPE_BYTES:
-                continue
-            if self._pace.keeps(src):  # what has come meanwhile waits for the next beat
-                self._slow_down(src, src.moved - before)
-                return
         self._reactor.again(src, self.pump)
 
     def _slow_down(self, src: Leg, moved: int) -> None:
