@@ -89,7 +89,7 @@ def _ratios(planes: Planes, reference: str) -> dict[str, Ratio]:
 def _draw(axis: Any, title: str, ratios: dict[str, Ratio], goal: float | None) -> None:
     names = sorted(ratios, key=lambda name: -ratios[name].median)
     for row, name in enumerate(names):
-        _dot(axis, row, ratios[name], _OUR_COLOUR if name == OURS else _OTHER_COLOUR)
+        dot(axis, row, ratios[name], _OUR_COLOUR if name == OURS else _OTHER_COLOUR)
     axis.axvline(1, color="#000000", linewidth=0.8)
     if goal is not None:
         axis.axvline(goal, color=_GOAL_COLOUR, linewidth=1.2, linestyle="--")
@@ -114,7 +114,8 @@ def _draw(axis: Any, title: str, ratios: dict[str, Ratio], goal: float | None) -
     axis.set_axisbelow(True)
 
 
-def _dot(axis: Any, row: int, ratio: Ratio, colour: str) -> None:
+def dot(axis: Any, row: int, ratio: Ratio, colour: str) -> None:
+    """A median with its interval and its figure."""
     axis.plot([ratio.low, ratio.high], [row, row], color=colour, linewidth=2)
     axis.plot([ratio.median], [row], "o", color=colour, markersize=5)
     axis.annotate(

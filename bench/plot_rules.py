@@ -15,6 +15,7 @@ import matplotlib  # type: ignore[import-not-found,unused-ignore]
 import matplotlib.pyplot as plt  # type: ignore[import-not-found,unused-ignore]
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from bench.plot import dot
 from bench.ratio import Ratio, paired_ratio
 
 OURS: Final = "egressproxy"
@@ -60,19 +61,7 @@ def ratios_of(sizes: Sizes) -> dict[int, Ratio]:
 def _panel(axis: Any, ratios: dict[str, Ratio], goal: float | None) -> None:
     names = sorted(ratios, key=lambda name: -ratios[name].median)
     for row, name in enumerate(names):
-        ratio = ratios[name]
-        colour = _OUR_COLOUR if name == OURS else _OTHER_COLOUR
-        axis.plot([ratio.low, ratio.high], [row, row], color=colour, linewidth=2)
-        axis.plot([ratio.median], [row], "o", color=colour, markersize=5)
-        axis.annotate(
-            f"{ratio.median:.2f}",
-            (ratio.high, row),
-            (6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=colour,
-        )
+        dot(axis, row, ratios[name], _OUR_COLOUR if name == OURS else _OTHER_COLOUR)
     axis.axvline(1, color="#999999", linewidth=1, zorder=0)
     if goal is not None:
         axis.axvline(goal, color=_GOAL_COLOUR, linewidth=1, linestyle="--", zorder=0)
