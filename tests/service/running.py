@@ -51,6 +51,12 @@ def poll(what: str, is_so: Callable[[], Any], *, timeout_s: float = DEADLINE_S) 
     return found
 
 
+def records_in(log: Path) -> list[dict[str, Any]]:
+    """What a log that is being written holds; of a line that is half there, nothing yet."""
+    lines = log.read_bytes().splitlines(keepends=True) if log.exists() else []
+    return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
 @dataclass(slots=True)
 class World:
     """Two namespaces: ``gate`` for the service and its clients, ``far`` for the upstream."""

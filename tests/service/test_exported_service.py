@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.export.collector import attributes_in, collector
-from tests.service.running import DEADLINE_S, Service, poll
+from tests.service.running import DEADLINE_S, Service, poll, records_in
 from tests.service.test_recorded_service import recorder_of
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ def deny(service: Service, name: str) -> None:
 
 
 def rows(folder: Path, name: str = TABLE) -> list[dict[str, Any]]:
-    path = folder / name
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return records_in(folder / name)
 
 
 def fqdns(folder: Path, name: str = TABLE) -> list[str]:

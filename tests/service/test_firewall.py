@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +10,7 @@ import pytest
 
 from egressproxy.kernel.firewall_options import Intercept
 from lab.namespaces import run
-from tests.service.running import poll
+from tests.service.running import poll, records_in
 from tests.service.up import NTP, POLICY, WEB, hub
 
 if TYPE_CHECKING:
@@ -41,9 +40,7 @@ def metric(service: Service, name: str) -> float:
 
 
 def records(at: Hub, **fields: Any) -> list[dict[str, Any]]:
-    path = at.folder / "flows"
-    lines = path.read_text().splitlines() if path.exists() else []
-    found = [json.loads(line) for line in lines]
+    found = records_in(at.folder / "flows")
     return [each for each in found if all(each[k] == v for k, v in fields.items())]
 
 

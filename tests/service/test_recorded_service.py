@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.service.running import ECHO, POLICY, poll, running, started
+from tests.service.running import ECHO, POLICY, poll, records_in, running, started
 from tests.service.up import hub
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ def deny(service: Service, name: str) -> None:
 
 
 def logged(service: Service) -> list[dict[str, Any]]:
-    path = service.folder / "flows"
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
+    return records_in(service.folder / "flows")
 
 
 def metrics(service: Service) -> str:

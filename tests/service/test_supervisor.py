@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.service.running import POLICY, poll, running, started
+from tests.service.running import POLICY, poll, records_in, running, started
 
 if TYPE_CHECKING:
     from tests.service.running import Service, World
@@ -53,7 +53,7 @@ def test_every_worker_serves(service: Service) -> None:
             assert exchange(connection, b"x") == b"x"
     log = service.folder / "flows"
     poll("40 records", lambda: log.read_bytes().count(b"\n") >= 40)
-    ids = {line.split('"flow_id":"')[1][0] for line in log.read_text().splitlines()}
+    ids = {record["flow_id"][0] for record in records_in(log)}
     assert ids == {"0", "1"}
 
 

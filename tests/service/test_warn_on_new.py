@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from egressproxy.review.bounds import Bounds
 from egressproxy.review.store import open_store
 from egressproxy.review.writer import Writer
 from tests.review.records import flow
-from tests.service.running import ECHO, POLICY, UPSTREAM, poll, running
+from tests.service.running import ECHO, POLICY, UPSTREAM, poll, records_in, running
 
 if TYPE_CHECKING:
     from tests.service.running import Service, World
@@ -24,9 +23,7 @@ WARNING = POLICY.replace("rules:", "mode: warn-on-new\nwarn_until: 2999-12-31\nr
 
 def reasons(service: Service, name: str) -> list[str]:
     """Why CONNECTs to a name were refused, by its records."""
-    path = service.folder / "flows"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [each["reason"] for each in map(json.loads, lines) if each["name"] == name]
+    return [each["reason"] for each in records_in(service.folder / "flows") if each["name"] == name]
 
 
 def try_once(service: Service, name: str) -> str:
