@@ -180,11 +180,12 @@ class EngineCounters(WorkerCounters):
     For one thread. A process that is killed loses what it counted since the last ``flush``.
     """
 
-    __slots__ = ("_counted", "_new")
+    __slots__ = ("_counted", "_hello_sizes", "_new")
 
     def __init__(self, cells: memoryview) -> None:
         super().__init__(cells)
         self._new = [0] * LAYOUT.size
+        self._hello_sizes: dict[int, int] = {}  # one kind of client sends hellos of one size
         self._counted = False
 
     def flush(self) -> None:
@@ -193,6 +194,10 @@ class EngineCounters(WorkerCounters):
             return
         self._counted = False
         cells, new = self._cells, self._new
+        for size, times in self._hello_sizes.items():
+            new[_HELLO + bisect_left(HELLO_BOUNDS_BYTES, size)] += times
+            new[_HELLO_SUM] += size * times
+        self._hello_sizes.clear()
         for cell in range(len(new)):
             count = new[cell]
             if count:
@@ -211,8 +216,8 @@ class EngineCounters(WorkerCounters):
     def hello_size(self, size: int) -> None:
         """Bytes of one ClientHello, record headers included."""
         self._counted = True
-        self._new[_HELLO + bisect_left(HELLO_BOUNDS_BYTES, size)] += 1
-        self._new[_HELLO_SUM] += size
+        sizes = self._hello_sizes
+        sizes[size] = sizes.get(size, 0) + 1
 
     def resolver(self, outcome: str) -> None:
         """Count a look-up; ``outcome`` is a value of ``LookupOutcome``."""

@@ -29,6 +29,7 @@ _ADDRESS_TEXT: Final = 64
 _ALPN_TEXT: Final = 32
 _LIST_ITEMS: Final = 8
 _COMMON_PARTS: Final = 512  # of a few KiB each at worst, so records with long lists are left out
+_MILLION: Final = 1_000_000
 _END_OF_TIME: Final = 253402300799  # 9999-12-31T23:59:59Z
 
 
@@ -100,29 +101,17 @@ def to_json_line(record: FlowRecord) -> bytes:
     """
     write = _write_common if len(record.alpn) > _LIST_ITEMS else _common
     own, ends, outcome, note = write(record[3:25])
-    up, down, requests, duration_s, count = record[25:30]
-    line = _LINE % (
-        _stamp(record.time),
-        _text(record.flow_id, _ADDRESS_TEXT),
-        own,
-        record.src_port,
-        ends,
-        up,
-        down,
-        requests,
-        *_seconds(duration_s),
-        outcome,
-        count,
-        note,
+    # No number has a format of its own, so that the compiler joins the parts.
+    line = (
+        f'{_BEGIN}{_stamp(record.time)}","flow_id":{_text(record.flow_id, _ADDRESS_TEXT)}{own}'
+        f',"src_port":{record.src_port}{ends},"bytes_up":{record.bytes_up}'
+        f',"bytes_down":{record.bytes_down},"requests":{record.requests}'
+        f',"duration_s":{_seconds(record.duration_s)}{outcome},"count":{record.count}{note}'
     )
     return line.encode("ascii")
 
 
-_LINE: Final = (
-    f'{{"schema":{SCHEMA},"time":"%s","flow_id":%s%s,"src_port":%d%s,"bytes_up":%d'
-    ',"bytes_down":%d,"requests":%d,"duration_s":%d.%06d%s,"count":%d%s'
-)
-"""One format for the whole line: an f-string would call ``format`` for each of its numbers."""
+_BEGIN: Final = f'{{"schema":{SCHEMA},"time":"'
 
 
 def _write_common(fields: tuple[Any, ...]) -> tuple[str, str, str, str]:
@@ -152,9 +141,11 @@ def _flag(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _seconds(value: float) -> tuple[int, int]:
-    """Whole seconds and microseconds."""
-    return divmod(int(value * 1e6 + 0.5), 1_000_000) if 0 <= value < 1e12 else (0, 0)  # or a NaN
+def _seconds(value: float) -> str:
+    """With six decimals."""
+    microseconds = int(value * 1e6 + 0.5) if 0 <= value < 1e12 else 0  # a NaN too
+    whole, rest = divmod(microseconds, _MILLION)
+    return f"{whole}.{str(_MILLION + rest)[1:]}"
 
 
 def _text(text: str | None, limit: int) -> str:

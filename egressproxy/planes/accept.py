@@ -142,12 +142,12 @@ class Acceptor:
         sock = adopt(fd, listener.family)
         address = plain_address(peer[0])
         source = self._limits.admit(address)
-        if isinstance(source, Reason):
-            flow = self._flows.begin(sock, listener.plane, Source(address), peer[1])
-            self._flows.turn_away(flow, Verdict(Action.DENY, source))
-        else:
+        if isinstance(source, Source):
             flow = self._flows.begin(sock, listener.plane, source, peer[1])
             self._reactor.call(flow, listener.begin, flow)
+        else:
+            flow = self._flows.begin(sock, listener.plane, Source(address), peer[1])
+            self._flows.turn_away(flow, Verdict(Action.DENY, source))
 
     def _redirected(self, flow: Flow) -> None:
         self._intercepted(flow, redirected_destination(flow.client.sock))
