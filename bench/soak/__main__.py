@@ -74,7 +74,7 @@ def _tell(plan: Plan, course: Course) -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--idle", type=int, default=20_000, help="idle tunnels")
     parser.add_argument("--busy", type=int, default=200, help="busy tunnels")
     return parser.parse_args()

@@ -43,13 +43,13 @@ class Plan:
 
     @property
     def warm_up_s(self) -> float:
-        """What is left out of the slopes."""
-        return min(120.0, self.minutes * 60 / 5)
+        """What is left out of the slopes: allocators take some minutes to find their size."""
+        return min(300.0, self.minutes * 60 / 3)
 
     @property
     def block_s(self) -> float:
         """One time through all kinds of policies."""
-        return min(6 * RELOAD_S, self.minutes * 60 / 10)
+        return min(6 * RELOAD_S, (self.minutes * 60 - self.warm_up_s) / 10)
 
     def __str__(self) -> str:
         return (

@@ -137,6 +137,11 @@ def _write_common(fields: tuple[Any, ...]) -> tuple[str, str, str, str]:
 _common = lru_cache(maxsize=_COMMON_PARTS)(_write_common)
 
 
+def forget_common() -> None:
+    """Let go of remembered stretches of lines: they name a policy that is no longer in force."""
+    _common.cache_clear()
+
+
 def _flag(value: bool) -> str:
     return "true" if value else "false"
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from egressproxy.observe.record import forget_common
 from egressproxy.planes.accept import Acceptor
 from egressproxy.planes.dial import Dialler
 from egressproxy.planes.explicit import Explicit
@@ -118,6 +119,7 @@ class Engine:
         """
         report = self._revoker.swap(ruleset)
         self._dialler.forget()
+        forget_common()
         self._reactor.owe(self._revoker.is_busy)
         self._reactor.settle()
         return report

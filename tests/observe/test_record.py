@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from egressproxy.observe.record import (
     FlowRecord,
     NameSource,
     Plane,
+    forget_common,
     to_json_line,
 )
 from egressproxy.policy.verdict import Action, Pass, Reason
@@ -218,6 +220,16 @@ MOMENTS = {
 def test_time(make_record: Make, moment: float, text: str) -> None:
     assert read(make_record(time=moment))["time"] == text
     assert read(make_record(time=moment))["time"] == text, "also from what was kept"
+
+
+def test_what_lines_have_in_common_can_be_forgotten(make_record: Make) -> None:
+    policy = "".join(["digest-of-", "a-policy"])
+    held = sys.getrefcount(policy)
+    line = to_json_line(make_record(policy=policy))
+    assert sys.getrefcount(policy) > held
+    forget_common()
+    assert sys.getrefcount(policy) == held
+    assert to_json_line(make_record(policy=policy)) == line
 
 
 def clean(text: str) -> str:

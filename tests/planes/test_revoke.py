@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from egressproxy.observe.record import to_json_line
 from egressproxy.policy.rules import Mode, OnReload
 from egressproxy.policy.verdict import Reason
 from egressproxy.wire.alert import ACCESS_DENIED
@@ -146,6 +148,21 @@ class TestReload:
         assert client.recv_all() == ACCESS_DENIED
         assert world.outcomes() == [(DENY, Reason.DEFAULT_DENY, "refused")]
         server.close()
+
+
+def test_lines_that_name_the_old_policy_are_forgotten(worlds: Worlds) -> None:
+    """Else each reload would leave some behind, until the memo is full of what nobody writes."""
+    world, port, server = tls_world(worlds)
+    client, upstream = tunnel(world, port, server)
+    client.close()
+    upstream.close()
+    world.until(lambda: world.engine.active == 0)
+    digest = "".join(["digest-of-", "a-policy"])
+    held = sys.getrefcount(digest)
+    to_json_line(world.records[0]._replace(policy=digest))
+    assert sys.getrefcount(digest) > held
+    world.engine.swap(ruleset())
+    assert sys.getrefcount(digest) == held
 
 
 def _assert_undialled(world: World, server: socket.socket) -> None:
