@@ -65,8 +65,10 @@ class Measure:
     denies: bool = False
 
 
-def _connections(hello: str) -> Callable[[Bench, Scale, float], Result]:
-    return lambda bench, scale, part: bench.connections(int(scale.connections * part), hello=hello)
+def _connections(hello: str, times: int = 1) -> Callable[[Bench, Scale, float], Result]:
+    return lambda bench, scale, part: bench.connections(
+        int(scale.connections * part * times), hello=hello
+    )
 
 
 def _one_at_a_time(bench: Bench, scale: Scale, part: float) -> Result:
@@ -90,7 +92,7 @@ ONE_AT_A_TIME: Final = "one at a time"
 TRAFFIC: Final = (
     Measure(NEW_CONNECTION, "hub us", _connections("allowed"), goal=1.10),
     Measure("the same, post-quantum", "hub us", _connections("post-quantum"), goal=1.10),
-    Measure("denied connection", "hub us", _connections("denied"), goal=1.2, denies=True),
+    Measure("denied connection", "hub us", _connections("denied", 4), goal=1.2, denies=True),
     _in_bulk("bulk, 1 connection", _bulk(1, 1)),
     _in_bulk("bulk, 8 connections", _bulk(8, 1.5)),
     Measure(ONE_AT_A_TIME, "hub us", _one_at_a_time),

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 MAX_FOLDS: Final = 4096
 
+# An attribute of an enum class costs a call before Python 3.12.
+_ALLOW: Final = Action.ALLOW
+_REVOKED: Final = Reason.REVOKED
+_NETWORK: Final = Plane.NETWORK
+
 _Key = tuple[object, ...]
 
 
@@ -53,7 +58,7 @@ class Folds:
 
     def take(self, record: FlowRecord, now: float) -> list[FlowRecord]:
         """The records to write in its place: itself, or nothing while it is being folded."""
-        if not self._window_s or record.reason is Reason.REVOKED or _is_flow(record):
+        if not self._window_s or record.reason is _REVOKED or _is_flow(record):
             return [record]
         key = _key(record)
         fold = self._open.get(key)
@@ -89,7 +94,7 @@ class Folds:
 
 def _is_flow(record: FlowRecord) -> bool:
     """An allowed flow, which nothing else stands for."""
-    return record.action is Action.ALLOW and record.plane is not Plane.NETWORK
+    return record.action is _ALLOW and record.plane is not _NETWORK
 
 
 def _key(r: FlowRecord) -> _Key:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from egressproxy.planes.flow import Flow, Leg
     from egressproxy.planes.parts import Parts
 
+# An attribute of an enum class costs a call before Python 3.12.
+_ALERT: Final = Refusal.ALERT
+_REFUSED: Final = CloseReason.REFUSED
+
 POLICY_DENIES: Final = frozenset({Reason.FORBIDDEN_ADDRESS, Reason.DESTINATION_MISMATCH})
 """What a dial may end in that is a deny and no error."""
 
@@ -92,12 +96,12 @@ class Refuser:
             said is None
             or len(said) != size
             or leg.readable
-            or (flow.ruleset or self._context.ruleset).refusal is not Refusal.ALERT
+            or (flow.ruleset or self._context.ruleset).refusal is not _ALERT
             or not _sent(leg, ACCESS_DENIED)
         ):
             self.carry_out(flow, ACCESS_DENIED)
         else:
-            self._flows.end(flow, CloseReason.REFUSED)
+            self._flows.end(flow, _REFUSED)
 
     def say(self, flow: Flow, message: bytes) -> None:
         """Send, then close as this module's head says; the flow is recorded already."""

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from egressproxy.planes.flow import Flow, Leg
     from egressproxy.planes.parts import Parts
 
+# An attribute of an enum class costs a call before Python 3.12.
 _RELAY: Final = Stage.RELAY
+_CLIENT_CLOSED: Final = CloseReason.CLIENT_CLOSED
+_UPSTREAM_CLOSED: Final = CloseReason.UPSTREAM_CLOSED
 _BULK_ROUNDS: Final = 8
 _COPY_ROUNDS: Final = 16
 _TROUBLE: Final = RDHUP | PRI | ERR | HUP
@@ -116,18 +119,18 @@ class Relay:
 
     def _deliver(self) -> None:
         """Send what this batch has read, one send after the other."""
+        turn = self.pump
         while self._outgoing:
             outgoing, self._outgoing = self._outgoing, []
             for leg in outgoing:
                 if leg.pending is not None:  # else it went out with something else
-                    self._reactor.call(leg.flow, self.pump, leg)
+                    self._reactor.call(leg.flow, turn, leg)
 
     def _copy(self, src: Leg, dst: Leg) -> None:  # noqa: C901 - every small move: calls cost
         buffer, view = self._buffer, self._view
-        receive, send = src.sock.recv_into, dst.sock.send
         for _ in range(_COPY_ROUNDS):
             try:
-                count = receive(buffer)
+                count = src.sock.recv_into(buffer)
             except BlockingIOError:
                 src.readable = False
                 return
@@ -144,7 +147,7 @@ class Relay:
                 self._outgoing.append(src)
                 return
             try:
-                sent = send(view[:count])
+                sent = dst.sock.send(view[:count])
             except BlockingIOError:
                 sent = 0
             except OSError:
@@ -245,8 +248,7 @@ class Relay:
             self.rest(src)
         if dst.ended:
             is_client = dst is flow.client  # who closed first
-            why = CloseReason.CLIENT_CLOSED if is_client else CloseReason.UPSTREAM_CLOSED
-            self._flows.end(flow, why)
+            self._flows.end(flow, _CLIENT_CLOSED if is_client else _UPSTREAM_CLOSED)
             return
         flow.half_closed = True
         try:

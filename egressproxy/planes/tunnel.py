@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _TLS: Final = Protocol.TLS
 _SNI: Final = NameSource.SNI
 _DIAL: Final = Stage.DIAL
+_new: Final = tuple.__new__  # as in ``ledger``
 _REASONS: Final = {fault: Reason(fault.value) for fault in Fault}
 
 
@@ -57,7 +58,7 @@ class Tunnels:
         """A whole ClientHello; its bytes and what came after are ``flow.client.pending``."""
         context = self._context
         asked = flow.facts  # only a CONNECT was judged before it was sniffed
-        facts = Facts(
+        fields = (
             _TLS,
             flow.source.address,
             flow.dst_port,
@@ -67,6 +68,7 @@ class Tunnels:
             hello.has_ech,
             None if hello.fault is None else _REASONS[hello.fault],
         )
+        facts = _new(Facts, fields)
         ruleset = flow.ruleset = flow.ruleset or context.ruleset
         # Pass 1 has matched nothing, so both passes say what pass 2 says, and are remembered.
         verdict = self._ledger.judge(flow, facts, ruleset.decide)

@@ -53,6 +53,7 @@ _LEAST_ECH: Final = min(_ECH)
 _VERSIONS: Final = {0x0300: "ssl3", 0x0301: "1.0", 0x0302: "1.1", 0x0303: "1.2", 0x0304: "1.3"}
 _U16: Final = struct.Struct(">H")
 _HEADERS: Final = struct.Struct(">BBBHBBH")  # of a record and of the handshake message in it
+_new: Final = tuple.__new__  # a third of what calling a named tuple's class costs
 _MEMO_OCTETS: Final = 256  # longer values are parsed each time, so that memos stay small
 
 
@@ -99,7 +100,8 @@ def parse_client_hello(
         WireError: never a ClientHello; ``code`` is a ``Fault``.
     """
     if len(data) >= _BODY:
-        record, major, _, fragment, message, high, low = _HEADERS.unpack_from(data)
+        headers: tuple[int, int, int, int, int, int, int] = _HEADERS.unpack_from(data)
+        record, major, _, fragment, message, high, low = headers
         end = _RECORD_HEADER + fragment
         if (
             record == HANDSHAKE_RECORD
@@ -109,7 +111,10 @@ def parse_client_hello(
             and fragment <= _MAX_FRAGMENT
             and end <= limit
         ):
-            return _parse_body(bytes(data[_BODY:end]), end) if len(data) >= end else None
+            if len(data) < end:
+                return None
+            body = data[_BODY:end]
+            return _parse_body(body if isinstance(body, bytes) else bytes(body), end)
     return HelloReader(limit).feed(data)
 
 
@@ -197,7 +202,7 @@ def _parse_body(body: bytes, size: int) -> ClientHello:
         name, fault, protocols, offered = read(server_name, alpn, versions)
     except (IndexError, struct.error) as error:
         raise _malformed("a length runs past the end of the hello") from error
-    return ClientHello(name, fault, protocols, offered, has_ech, size)
+    return _new(ClientHello, (name, fault, protocols, offered, has_ech, size, 1))
 
 
 def _extensions(body: bytes) -> tuple[int, int, int, bool]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from egressproxy.observe.record import FlowRecord
 from egressproxy.planes.context import AllowRecords, EngineOptions, ListenerKind
 from egressproxy.planes.dial import Dial
 from egressproxy.planes.flow import Flow, Leg
@@ -39,6 +40,18 @@ if TYPE_CHECKING:
     from tests.planes.world import World
 
     Worlds = Callable[..., World]
+
+
+def test_a_record_has_every_field(worlds: Worlds) -> None:
+    """It is built as a plain tuple, of which no class counts the fields."""
+    world, port, server = tls_world(worlds)
+    client, upstream = tunnel(world, port, server)
+    client.close()
+    upstream.close()
+    world.until(lambda: world.engine.active == 0)
+    (record,) = world.records
+    assert FlowRecord(**record._asdict()) == record
+    assert [type(value) for value in record[-7:]] == [str, str, int, int, int, float, int]
 
 
 class TestClientVanishes:
