@@ -27,6 +27,7 @@ from tests.planes.world import (
     World,
     client_hello,
     connect_request,
+    past_tunnel,
     rule,
     ruleset,
     silent_server,
@@ -44,12 +45,7 @@ if TYPE_CHECKING:
 
 def test_a_record_has_every_field(worlds: Worlds) -> None:
     """It is built as a plain tuple, of which no class counts the fields."""
-    world, port, server = tls_world(worlds)
-    client, upstream = tunnel(world, port, server)
-    client.close()
-    upstream.close()
-    world.until(lambda: world.engine.active == 0)
-    (record,) = world.records
+    (record,) = past_tunnel(worlds).records
     assert FlowRecord(**record._asdict()) == record
     assert [type(value) for value in record[-7:]] == [str, str, int, int, int, float, int]
 

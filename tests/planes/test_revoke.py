@@ -18,6 +18,7 @@ from tests.planes.world import (
     SERVER,
     World,
     client_hello,
+    past_tunnel,
     rule,
     ruleset,
     tls_world,
@@ -152,11 +153,7 @@ class TestReload:
 
 def test_lines_that_name_the_old_policy_are_forgotten(worlds: Worlds) -> None:
     """Else each reload would leave some behind, until the memo is full of what nobody writes."""
-    world, port, server = tls_world(worlds)
-    client, upstream = tunnel(world, port, server)
-    client.close()
-    upstream.close()
-    world.until(lambda: world.engine.active == 0)
+    world = past_tunnel(worlds)
     digest = "".join(["digest-of-", "a-policy"])
     held = sys.getrefcount(digest)
     to_json_line(world.records[0]._replace(policy=digest))

@@ -370,6 +370,16 @@ def tunnel(world: World, port: int, server: socket.socket) -> tuple[Peer, Peer]:
     return client, upstream
 
 
+def past_tunnel(worlds: Callable[..., World]) -> World:
+    """A world in which one allowed tunnel has come and gone."""
+    world, port, server = tls_world(worlds)
+    client, upstream = tunnel(world, port, server)
+    client.close()
+    upstream.close()
+    world.until(lambda: world.engine.active == 0)
+    return world
+
+
 def connect_request(host: str) -> bytes:
     return f"CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
 
