@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ class Node:
 
     def __init__(self) -> None:
         self.other: Node | None = None
+
+
+LONG = 19
+"""A length that no other tuple here has: CPython keeps dead tuples for later by their length."""
 
 
 @pytest.fixture
@@ -76,6 +81,26 @@ def test_what_was_built_is_exempt(garbage: Garbage) -> None:
     built, before = grow(), gc.get_freeze_count()
     garbage.built()
     assert gc.get_freeze_count() - before >= len(built)
+
+
+def test_an_old_cycle_does_not_stay_with_it_either(garbage: Garbage) -> None:
+    one, two = Node(), Node()
+    one.other, two.other = two, one
+    dead, alive = weakref.ref(one), grow()
+    garbage.turn()
+    del one, two
+    garbage.built()
+    assert dead() is None
+    assert alive
+
+
+def test_tuples_that_a_build_has_left_behind_are_given_back(garbage: Garbage) -> None:
+    held = [tuple(range(LONG)) for _ in range(1_000)]
+    kept, begun = len(held), sys.getallocatedblocks()
+    held.clear()
+    assert begun - sys.getallocatedblocks() < kept, "the interpreter keeps them for later"
+    garbage.built()
+    assert begun - sys.getallocatedblocks() >= kept
 
 
 def test_a_cycle_that_is_dead_when_a_ruleset_is_built_does_not_stay_with_it(
