@@ -125,6 +125,7 @@ class Dialler:
         self._address_timer = parts.timers.address
         self._counters = parts.context.counters
         self._handler = self._on_event  # one bound method for all attempts
+        self._connecter = self._connect
         # By addresses, original destination and rule. An entry keeps its rule alive, so that the
         # id is no other rule's.
         self._choices: dict[
@@ -237,7 +238,7 @@ class Dialler:
         """Start on the next address that can be started on; fail where none is left."""
         candidates = dial.candidates
         while candidates:
-            attempt = self._connect(dial, candidates.pop())
+            attempt = self._attempt(dial, candidates.pop())
             if attempt is not None:
                 dial.attempts.append(attempt)
                 self._address_timer.arm(attempt, self._reactor.now)
@@ -247,23 +248,30 @@ class Dialler:
         if not dial.attempts:
             self._fail(dial, dial.failure)
 
-    def _connect(self, dial: Dial, address: str) -> Attempt | None:
+    def _attempt(self, dial: Dial, address: str) -> Attempt | None:
+        """A socket that is connected when the batch has been read."""
         try:
             family = AF_INET6 if ":" in address else AF_INET
             has_words = dial.flow.client.pending is not None
             sock = connecting(family, self._mark, speaks_at_once=has_words)
         except OSError:
             return None  # no descriptor: the client hears dial_failed
+        attempt = Attempt(sock, dial, address, self._handler)
+        self._reactor.afterwards(attempt, self._connecter)
+        return attempt
+
+    def _connect(self, attempt: Attempt) -> None:
+        dial = attempt.dial
+        if dial is None:
+            return  # given up within the batch
         try:
-            error = sock.connect_ex((address, dial.target.port))
+            error = attempt.sock.connect_ex((attempt.address, dial.target.port))
         except (OSError, OverflowError):
             error = errno.EINVAL
-        if error != errno.EINPROGRESS and error:
-            sock.close()
-            return None
-        attempt = Attempt(sock, dial, address, self._handler)
-        self._reactor.add(attempt)
-        return attempt
+        if error and error != errno.EINPROGRESS:
+            self._try_another(attempt, dial)
+        else:
+            self._reactor.add(attempt)
 
     def _on_event(self, attempt: Attempt, events: int) -> None:
         dial = attempt.dial
@@ -289,17 +297,18 @@ class Dialler:
     def _failed(self, attempt: Attempt, dial: Dial) -> None:
         error = attempt.sock.getsockopt(SOL_SOCKET, SO_ERROR)
         dial.failure = Reason.DIAL_TIMEOUT if error == errno.ETIMEDOUT else Reason.DIAL_FAILED
-        dial.attempts.remove(attempt)
-        self._drop(attempt)
-        self._next(dial)
+        self._try_another(attempt, dial)
 
     def _timed_out(self, attempt: Attempt) -> None:
         dial = attempt.dial
         if dial is not None:
             dial.failure = Reason.DIAL_TIMEOUT
-            dial.attempts.remove(attempt)
-            self._drop(attempt)
-            self._next(dial)
+            self._try_another(attempt, dial)
+
+    def _try_another(self, attempt: Attempt, dial: Dial) -> None:
+        dial.attempts.remove(attempt)
+        self._drop(attempt)
+        self._next(dial)
 
     def _staggered(self, dial: Dial) -> None:
         self._next(dial)

@@ -65,7 +65,7 @@ class Pace:
     def _on_beat(self, _entry: Watched, _events: int) -> None:
         reactor = self._reactor
         self._beat.hear()
-        reactor.before_settling()  # small moves do not wait for large ones
+        reactor.send()  # small moves do not wait for large ones
         ends = reactor.now + _TURN_S
         for leg in list(self._legs):
             if not leg.watched or leg.ended or leg.in_pipe:

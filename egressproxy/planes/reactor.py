@@ -4,7 +4,9 @@ Its rules:
 
 - A descriptor is registered once; handlers read and write until ``EAGAIN`` or a short count, since
   an edge is told once. A handler that stops earlier (fairness) asks for another turn by ``again``.
-- Sockets are closed after the batch, not during it: a number that the kernel gives out again could
+- What makes the kernel send (connect, send, FIN) is done after the batch by those who ask for it
+  (``afterwards``): a packet that follows another wakes nobody, one that comes alone does.
+- Sockets are closed after that, not during it: a number that the kernel gives out again could
   otherwise meet an event of its former owner.
 - One broad ``except`` stands around each handler call: a defect costs one flow, is logged, counted.
 
@@ -55,11 +57,11 @@ class Reactor:
         self.view = memoryview(self.buffer)
         self.pipes = PipePool()
         self.on_crash: Callable[[Flow], None] = _ignore
-        self.before_settling: Callable[[], None] = _nothing_to_do
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
         self._register = self._epoll.register
         self._again: dict[Leg, Callable[[Leg], None]] = {}
+        self._afterwards: list[tuple[Leg, Callable[[Any], None]]] = []
         self._dead: list[socket.SocketType] = []
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._alarmed = self._owed = False
@@ -86,8 +88,9 @@ class Reactor:
         self.settle()
 
     def settle(self) -> None:
-        """Close what was dropped, and set or clear the alarm; ends every entry from outside."""
-        self.before_settling()
+        """Send, close what was dropped, set or clear the alarm; ends every entry from outside."""
+        if self._afterwards:
+            self.send()
         dead = self._dead
         if dead:
             for sock in dead:
@@ -99,6 +102,17 @@ class Reactor:
                 os.eventfd_write(self._alarm, 1)
             else:
                 os.eventfd_read(self._alarm)
+
+    def afterwards(self, leg: Leg, act: Callable[[Any], None]) -> None:
+        """Run ``act(leg)`` when the batch has been read; it sees itself if the flow has ended."""
+        self._afterwards.append((leg, act))
+
+    def send(self) -> None:
+        """Do now what was to be done afterwards, one after the other."""
+        while self._afterwards:
+            acts, self._afterwards = self._afterwards, []
+            for leg, act in acts:
+                self.call(leg.flow, act, leg)
 
     def call(self, flow: Flow, handler: Callable[[Any], None], argument: object) -> None:
         """Run a handler that no event started (accept, timer, resolver) behind the same barrier."""
@@ -200,10 +214,6 @@ class Reactor:
                 self.on_crash(entry)
             except Exception:  # noqa: BLE001 - what failed once fails again
                 _log.exception("a defect in closing a flow")
-
-
-def _nothing_to_do() -> None:
-    """Nobody joins yet."""
 
 
 def _ignore(_flow: Flow) -> None:

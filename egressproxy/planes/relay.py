@@ -9,8 +9,8 @@ Its rules:
 - A FIN is passed on after the bytes before it, and the other direction goes on (half-close).
 - A RST is passed on as a RST, after the bytes that came before it.
 - A turn is bounded, so that one bulk flow cannot starve the others.
-- What a batch of events reads in small moves is sent when all of the batch is read: sends that
-  follow one another cost the kernel less than sends with reads between them.
+- What a batch of events reads in small moves is sent, and its FINs passed on, when all of the batch
+  is read (``Reactor.afterwards``).
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Relay:
         self._buffer = parts.reactor.buffer
         self._view = parts.reactor.view
         self._pace = Pace(parts.reactor, self.pump)
-        self._outgoing: list[Leg] = []
-        parts.reactor.before_settling = self._deliver
         # One bound method for all legs: each look-up of a method makes another object.
         self._handler = self.on_event
+        self._sender = self._send
+        self._shutter = self._shut
         self._first_handler = self._on_first_event
 
     def start(self, flow: Flow, upstream: Leg) -> None:
@@ -71,7 +71,7 @@ class Relay:
         # A reset that was noticed while dialling: ``pump`` reads what came before it.
         client.readable = client.readable or client.hung_up or client.broken
         if client.pending is not None and not client.readable:
-            self._outgoing.append(client)
+            self._reactor.afterwards(client, self._sender)
         else:
             self.pump(client)
         if flow.stage is _RELAY and (
@@ -117,14 +117,10 @@ class Relay:
         elif src.readable and not src.ended:
             self._copy(src, dst)
 
-    def _deliver(self) -> None:
-        """Send what this batch has read, one send after the other."""
-        turn = self.pump
-        while self._outgoing:
-            outgoing, self._outgoing = self._outgoing, []
-            for leg in outgoing:
-                if leg.pending is not None:  # else it went out with something else
-                    self._reactor.call(leg.flow, turn, leg)
+    def _send(self, src: Leg) -> None:
+        """Send what a batch has read, unless it went out with something else."""
+        if src.pending is not None:
+            self.pump(src)
 
     def _copy(self, src: Leg, dst: Leg) -> None:  # noqa: C901 - every small move: calls cost
         buffer, view = self._buffer, self._view
@@ -144,7 +140,7 @@ class Relay:
             if count < BUFFER_BYTES and not src.hung_up:
                 src.readable = False
                 src.pending = bytes(view[:count])
-                self._outgoing.append(src)
+                self._reactor.afterwards(src, self._sender)
                 return
             try:
                 sent = dst.sock.send(view[:count])
@@ -251,6 +247,11 @@ class Relay:
             self._flows.end(flow, _CLIENT_CLOSED if is_client else _UPSTREAM_CLOSED)
             return
         flow.half_closed = True
+        self._reactor.afterwards(dst, self._shutter)
+
+    def _shut(self, dst: Leg) -> None:
+        if dst.peer is None:
+            return  # the flow has ended: closing sends the FIN
         try:
             dst.sock.shutdown(SHUT_WR)
         except OSError:
