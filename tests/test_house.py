@@ -152,7 +152,6 @@ _TESTED_IN: Final = {
     "planes/http_work.py": "planes/test_http_flow.py",
     "planes/ledger.py": "lab/test_relay.py",
     "planes/parts.py": "planes/test_engine.py",
-    "planes/reactor.py": "lab/test_relay.py",
     "policy/compile.py": "policy/test_ruleset.py",
     "policy/digest.py": "policy/test_diff.py",
     "policy/fields.py": "policy/test_document.py",
