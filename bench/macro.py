@@ -93,6 +93,7 @@ class _Course:
                 for measure in TRAFFIC:
                     for key in self._in_turn(wanted, repeat, self._repeats):
                         with self._attempt(key, measure.title), peers[key].in_path():
+                            self.bench.warm_up()  # it has slept while the others were measured
                             self._take(measure, key, peers[key])
                 self.say(f"traffic, repeat {repeat + 1} of {self.scale.repeats}")
 
