@@ -5,11 +5,13 @@ from __future__ import annotations
 import zlib
 from enum import StrEnum
 from itertools import product
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from egressproxy.observe.record import Plane
 from egressproxy.policy.verdict import Action, Reason
 
+Bounds: TypeAlias = tuple[float, ...]
+"""The upper ends of a histogram's buckets, ascending."""
 _Key = TypeVar("_Key")
 NANOSECONDS: Final = 1_000_000_000
 
@@ -107,11 +109,13 @@ class NameCount(StrEnum):
     """Pairs of name and address in it."""
 
 
-DECIDE_BOUNDS_S: Final = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 1e-4, 1e-3, 1e-2)
-NETWORK_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
+DECIDE_BOUNDS_S: Final[Bounds] = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 1e-4, 1e-3, 1e-2)
+NETWORK_BOUNDS_S: Final[Bounds] = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15
+)  # fmt: skip
 HELLO_BOUNDS_BYTES: Final = (256, 384, 512, 768, 1024, 1536, 2048, 4096, 8192, 16384, 65536)
 
-LATENCY_BOUNDS_S: Final[dict[Latency, tuple[float, ...]]] = {
+LATENCY_BOUNDS_S: Final[dict[Latency, Bounds]] = {
     Latency.DECIDE: DECIDE_BOUNDS_S,
     Latency.RESOLVE: NETWORK_BOUNDS_S,
     Latency.DIAL: NETWORK_BOUNDS_S,

@@ -149,8 +149,7 @@ def _flag(value: bool) -> str:
 def _seconds(value: float) -> str:
     """With six decimals."""
     microseconds = int(value * 1e6 + 0.5) if 0 <= value < 1e12 else 0  # a NaN too
-    whole, rest = divmod(microseconds, _MILLION)
-    return f"{whole}.{str(_MILLION + rest)[1:]}"
+    return f"{microseconds // _MILLION}.{str(_MILLION + microseconds % _MILLION)[1:]}"
 
 
 def _text(text: str | None, limit: int) -> str:
@@ -191,9 +190,10 @@ def _stamp(moment: float) -> str:
     global _last_stamp  # one tuple, replaced whole: safe between threads
     if not 0 <= moment < _END_OF_TIME:
         moment = 0.0  # a NaN too
-    whole, thousandths = divmod(int(moment * 1000 + 0.5), 1000)
+    milliseconds = int(moment * 1000 + 0.5)
+    whole = milliseconds // 1000
     second, text = _last_stamp
     if second != whole:
         text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
         _last_stamp = (whole, text)
-    return text + _THOUSANDTHS[thousandths]
+    return text + _THOUSANDTHS[milliseconds % 1000]

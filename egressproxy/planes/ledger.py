@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from egressproxy.resolve.guard import Guard
 
 STILL_OPEN: Final = "open"
-_FLOW_ID: Final = "%s%x"
 _UNREAD: Final = Protocol.TCP
 _DENY: Final = Action.DENY
 _ERROR: Final = Action.ERROR
@@ -71,7 +70,7 @@ class Ledger:
 
     def flow_id(self, flow: Flow) -> str:
         """What a flow is called in its records."""
-        return _FLOW_ID % (self._prefix, flow.number)
+        return f"{self._prefix}{flow.number}"
 
     def judge(self, flow: Flow, facts: Facts, decide: Callable[[Facts, float], Verdict]) -> Verdict:
         """Ask a ruleset, and time it now and then.

@@ -154,7 +154,11 @@ class Source:
 
 
 class WorkerLimits:
-    """What one worker asks at accept (``admit``) and tells at close (``release``)."""
+    """What one worker asks at accept (``admit``) and tells at close (``release``).
+
+    Nobody else writes to its cells, so it counts in its own memory and writes the sums down: to
+    read or write an item of the mapping costs more than all the rest here.
+    """
 
     def __init__(self, shared: FlowLimits, index: int, max_flows: int, per_source: int) -> None:
         self._shared = shared
@@ -164,6 +168,7 @@ class WorkerLimits:
         self._max_flows = max_flows
         self._per_source = per_source
         self._sources: dict[str, Source] = {}
+        self._flows = 0
 
     def admit(self, address: str) -> Source | Reason:
         """Count a flow, or say which limit it would break.
@@ -174,41 +179,47 @@ class WorkerLimits:
         Returns:
             What ``release`` wants back; or ``LIMIT_GLOBAL`` or ``LIMIT_SOURCE``.
         """
-        cells, index = self._cells, self._index
-        cells[index] += 1
-        workers = self._workers
-        # A slice of the mapping costs more than all the rest here, and often there is one worker.
-        if (sum(cells[:workers]) if workers > 1 else cells[0]) > self._max_flows:
-            cells[index] -= 1
+        cells, workers = self._cells, self._workers
+        self._flows = flows = self._flows + 1
+        cells[self._index] = flows
+        if (flows if workers == 1 else sum(cells[:workers])) > self._max_flows:
+            self._take_back()
             return Reason.LIMIT_GLOBAL
         source = self._sources.get(address)
         if source is None or not self._count(source):
             source = self._find(address)
             if source is None:
-                cells[index] -= 1
+                self._take_back()
                 return Reason.LIMIT_SOURCE
         row = source.row + 1
-        if (sum(cells[row : row + workers]) if workers > 1 else cells[row]) > self._per_source:
-            cells[index] -= 1
-            cells[row + index] -= 1
+        if (source.flows if workers == 1 else sum(cells[row : row + workers])) > self._per_source:
+            self.release(source)
             return Reason.LIMIT_SOURCE
-        source.flows += 1
         return source
 
     def release(self, source: Source) -> None:
         """Give back what ``admit`` counted, exactly once."""
-        self._cells[self._index] -= 1
-        self._cells[source.row + 1 + self._index] -= 1
-        source.flows -= 1
+        source.flows = flows = source.flows - 1
+        self._cells[source.row + 1 + self._index] = flows
+        self._take_back()
+
+    def _take_back(self) -> None:
+        self._flows = flows = self._flows - 1
+        self._cells[self._index] = flows
 
     def _count(self, source: Source) -> bool:
         """Count in the remembered row, unless it was given to another source meanwhile."""
-        cell = source.row + 1 + self._index
-        self._cells[cell] += 1
-        # A row with a flow of ours in it is never given away; so look after counting.
-        if self._cells[source.row] == source.generation:
+        cells, row, cell = self._cells, source.row, source.row + 1 + self._index
+        if source.flows:  # a row with a flow of ours in it is never given away
+            source.flows = cells[cell] = source.flows + 1
             return True
-        self._cells[cell] -= 1
+        if cells[row] != source.generation:
+            return False
+        cells[cell] = 1
+        if cells[row] == source.generation:  # whoever looks from now on sees the flow
+            source.flows = 1
+            return True
+        cells[cell] = 0
         return False
 
     def _find(self, address: str) -> Source | None:

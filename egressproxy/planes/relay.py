@@ -1,11 +1,10 @@
 """The relay: bytes between two connected sockets, untouched, both ways.
 
-Small moves go through the engine's one shared buffer, ``recv_into`` then ``send``; a read that
-fills the buffer makes the direction a bulk one, which ``splice(2)`` moves through a pooled pipe.
-Its rules:
+Small moves are ``recv``, then ``send``; a read that is as large as it may be (64 KiB) makes the
+direction a bulk one, which ``splice(2)`` moves through a pooled pipe. Its rules:
 
 - Backpressure by construction: a direction is read only while nothing of it waits. What the peer
-  did not take stays in ``pending`` (at most one buffer) or in the pipe.
+  did not take stays in ``pending`` (at most one read) or in the pipe.
 - A FIN is passed on after the bytes before it, and the other direction goes on (half-close).
 - A RST is passed on as a RST, after the bytes that came before it.
 - A turn is bounded, so that one bulk flow cannot starve the others.
@@ -50,8 +49,6 @@ class Relay:
         self._flows = parts.flows
         self._ledger = parts.ledger
         self._counters = parts.context.counters
-        self._buffer = parts.reactor.buffer
-        self._view = parts.reactor.view
         self._pace = Pace(parts.reactor, self.pump)
         # One bound method for all legs: each look-up of a method makes another object.
         self._handler = self.on_event
@@ -123,34 +120,34 @@ class Relay:
             self.pump(src)
 
     def _copy(self, src: Leg, dst: Leg) -> None:  # noqa: C901 - every small move: calls cost
-        buffer, view = self._buffer, self._view
         for _ in range(_COPY_ROUNDS):
             try:
-                count = src.sock.recv_into(buffer)
+                data = src.sock.recv(BUFFER_BYTES)
             except BlockingIOError:
                 src.readable = False
                 return
             except OSError:
                 self._reset(src)
                 return
-            if not count:
+            if not data:
                 self._finish(src, dst)
                 return
+            count = len(data)
             src.moved += count
             if count < BUFFER_BYTES and not src.hung_up:
                 src.readable = False
-                src.pending = bytes(view[:count])
+                src.pending = data
                 self._reactor.afterwards(src, self._sender)
                 return
             try:
-                sent = dst.sock.send(view[:count])
+                sent = dst.sock.send(data)
             except BlockingIOError:
                 sent = 0
             except OSError:
                 self._lost(dst)
                 return
             if sent < count:
-                src.pending = bytes(view[sent:count])
+                src.pending = memoryview(data)[sent:]
                 self._reactor.want_out(dst)
                 return
             if count == BUFFER_BYTES:

@@ -49,6 +49,7 @@ _SUPPORTED_VERSIONS: Final = 43
 _ECH: Final = frozenset((0xFE0D, 0xFE0C, 0xFE0B, 0xFE0A, 0xFE09, 0xFE08, 0xFF02, 0xFFCE))
 """``encrypted_client_hello``, its drafts, and ESNI before them: all hide the name."""
 _LEAST_ECH: Final = min(_ECH)
+_LOW_KINDS: Final = 61  # their bits fit what the compiler takes for a small integer
 
 _VERSIONS: Final = {0x0300: "ssl3", 0x0301: "1.0", 0x0302: "1.1", 0x0303: "1.2", 0x0304: "1.3"}
 _U16: Final = struct.Struct(">H")
@@ -211,7 +212,8 @@ def _extensions(body: bytes) -> tuple[int, int, int, bool]:
     at = _first_extension(body)
     name = alpn = versions = count = 0
     has_ech = False
-    kinds: set[int] = set()
+    low = 0  # a bit a kind: all but a few are low
+    high: set[int] = set()
     while at < end:
         kind = body[at] << 8 | body[at + 1]
         if kind == _SERVER_NAME:
@@ -222,12 +224,15 @@ def _extensions(body: bytes) -> tuple[int, int, int, bool]:
             versions = at
         elif kind >= _LEAST_ECH and kind in _ECH:
             has_ech = True
-        kinds.add(kind)
+        if kind < _LOW_KINDS:
+            low |= 1 << kind
+        else:
+            high.add(kind)
         count += 1
         at += 4 + (body[at + 2] << 8 | body[at + 3])
     if at != end:
         raise _malformed("an extension runs past the end of the hello")
-    if len(kinds) != count:
+    if low.bit_count() + len(high) != count:
         raise _malformed("two extensions of one type")
     return name, alpn, versions, has_ech
 

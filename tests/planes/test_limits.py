@@ -8,6 +8,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from egressproxy.errors import ServiceError
 from egressproxy.planes.limits import FlowLimits, Source, WorkerLimits
@@ -105,6 +107,29 @@ def test_more_sources_than_rows_are_refused_not_miscounted() -> None:
     assert len(held) == 64
     assert outcomes[64:] == [Reason.LIMIT_SOURCE] * 16
     assert len({source.row for source in held}) == 64
+    limits.close()
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2), st.booleans()), max_size=60))
+def test_the_mapping_says_what_is_held(steps: list[tuple[int, int, bool]]) -> None:
+    """Three sources share two rows, and take them from whoever has left."""
+    limits = FlowLimits.create(2, 2)
+    workers = [limits.worker(n, Settings(max_flows_per_source=3)) for n in range(2)]
+    held: list[tuple[int, int, Source]] = []
+    for worker, number, opens in steps:
+        of_source = [flow for flow in held if flow[1] == number]
+        if opens:
+            answer = workers[worker].admit(f"10.0.0.{number}")
+            rows = {flow[1] for flow in held} | {number}
+            assert isinstance(answer, Source) == (len(of_source) < 3 and len(rows) <= 2)
+            if isinstance(answer, Source):
+                held.append((worker, number, answer))
+        elif mine := [flow for flow in of_source if flow[0] == worker]:
+            held.remove(mine[0])
+            workers[worker].release(mine[0][2])
+        assert limits.total() == len(held)
+        for _, source, flow in held:
+            assert limits.in_row(flow.row) == sum(source == other for _, other, _ in held)
     limits.close()
 
 
