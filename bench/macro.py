@@ -71,7 +71,7 @@ def run(scale: Scale, wanted: Sequence[str], say: Callable[[str], None]) -> Find
 
 @dataclass(frozen=True, slots=True)
 class _Course:
-    """One run; who fails once is measured no more, so that the nth results are of one repeat."""
+    """One run; who fails twice is measured no more, so that the nth results are of one repeat."""
 
     network: Network
     directory: Path
@@ -124,7 +124,13 @@ class _Course:
     def _take(self, measure: Measure, key: str, peer: Peer) -> None:
         if measure.denies and not peer.roots:
             return
-        result = measure.take(self.bench, self.scale, SLOW.get(key, 1.0))
+        part = SLOW.get(key, 1.0)
+        try:
+            result = measure.take(self.bench, self.scale, part)
+        except RuntimeError as error:  # one connection in a million may hang; one chance more
+            self._note(f"{key} was measured again at {measure.title}", error)
+            self.bench.warm_up()
+            result = measure.take(self.bench, self.scale, part)
         self.findings.add(measure.title, peer.name, result)
 
     def _start(self, key: str, place: int, processes: int = 1) -> AbstractContextManager[Peer]:
@@ -158,6 +164,9 @@ class _Course:
             yield
         except (LabError, OSError, RuntimeError, subprocess.SubprocessError) as error:
             self.fallen.add(key)
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            self.findings.notes.append(f"{key} fell out at {what}: {lines[0]}")
-            self.say(f"{key} fell out at {what}: {error}")
+            self._note(f"{key} fell out at {what}", error)
+
+    def _note(self, what: str, error: Exception) -> None:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        self.findings.notes.append(f"{what}: {lines[0]}")
+        self.say(f"{what}: {error}")

@@ -7,7 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from bench.measures import HAPROXY, MEASURES, NEW_CONNECTION, ONE_AT_A_TIME, TRAFFIC
-from bench.ratio import paired_difference, paired_ratio
+from bench.ratio import LEAST_PAIRS, paired_difference, paired_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -77,7 +77,7 @@ def _goal_rows(
     yield title, *medians, ratio, _goal(measure), _met(measure, planes)
     if measure.below and (other := ratio_of(planes, OURS, measure.below)):
         beside = f"the same beside {measure.below}"
-        yield beside, "", "", "", str(other), "ratio 1.00", _verdict(other.median, other.high, 1.0)
+        yield beside, "", "", "", str(other), "ratio 1.00", _met_by(other, 1.0)
 
 
 def ratios(results: Results, references: Mapping[str, str]) -> str:
@@ -146,10 +146,16 @@ def _goal(measure: Measure | Memory) -> str:
 def _met(measure: Measure | Memory, planes: Mapping[str, list[Result]]) -> str:
     ratio, ours = ratio_of(planes, OURS, measure.reference), planes.get(OURS, [])
     if measure.goal is not None and ratio is not None:
-        return _verdict(ratio.median, ratio.high, measure.goal)
+        return _met_by(ratio, measure.goal)
     if measure.most is not None and ours:
         return _verdict(_median(ours, "value"), max(_values(ours)), measure.most)
     return ""
+
+
+def _met_by(ratio: Ratio, goal: float) -> str:
+    if ratio.pairs < LEAST_PAIRS:
+        return "too few pairs to say"
+    return _verdict(ratio.median, ratio.high, goal)
 
 
 def _verdict(middle: float, high: float, goal: float) -> str:

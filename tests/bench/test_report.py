@@ -59,6 +59,7 @@ def cells(ours: list[Result], theirs: list[Result], title: str) -> list[str]:
         pytest.param([1.1] * 7, "met", id="at it"),
         pytest.param([1.0] * 6 + [1.2], "met by the median only", id="the upper end is above"),
         pytest.param([1.2] * 7, "missed", id="above it"),
+        pytest.param([1.0] * 5, "too few pairs to say", id="five pairs"),
         pytest.param([1.0] * 8 + [1.2], "met", id="one of nine is outside the interval"),
     ],
 )
