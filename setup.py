@@ -1,7 +1,7 @@
 """The flow path, compiled: what every connection runs through becomes C by mypyc at build time.
 
 It stays the same typed Python; without a C compiler, or with ``EGRESSPROXY_NATIVE=0``, the wheel
-carries it as such, which costs about a tenth more CPU a connection and nothing else. An editable
+carries it as such, which costs about a fifth more CPU a connection and nothing else. An editable
 install is never compiled, so that what is edited is what runs.
 
 Not compiled, because mypyc cannot or because it would not pay: classes that travel between

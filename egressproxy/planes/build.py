@@ -11,7 +11,7 @@ class FlowPath(StrEnum):
 
     COMPILED = "compiled"
     INTERPRETED = "interpreted"
-    """The same code, at about a tenth more CPU a connection: no C compiler at install time."""
+    """The same code, at about a fifth more CPU a connection: no C compiler at install time."""
 
 
 def flow_path() -> FlowPath:
