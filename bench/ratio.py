@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _CONFIDENCE: Final = 0.95
-LEAST_PAIRS: Final = 6
-"""Of fewer, not even the range of all covers the true median so surely."""
+ENOUGH_PAIRS: Final = 6
+"""Of fewer, not even the range of all covers the true median so surely: no goal is judged by it."""
 
 
 @dataclass(frozen=True, slots=True)

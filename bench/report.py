@@ -7,7 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from bench.measures import HAPROXY, MEASURES, NEW_CONNECTION, ONE_AT_A_TIME, TRAFFIC
-from bench.ratio import LEAST_PAIRS, paired_difference, paired_ratio
+from bench.ratio import ENOUGH_PAIRS, paired_difference, paired_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -153,7 +153,7 @@ def _met(measure: Measure | Memory, planes: Mapping[str, list[Result]]) -> str:
 
 
 def _met_by(ratio: Ratio, goal: float) -> str:
-    if ratio.pairs < LEAST_PAIRS:
+    if ratio.pairs < ENOUGH_PAIRS:
         return "too few pairs to say"
     return _verdict(ratio.median, ratio.high, goal)
 

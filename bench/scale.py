@@ -27,7 +27,7 @@ from bench.network import HUB_CPU, LOAD_CPU, network
 from bench.over_cores import WARM_UP, Cores, over_cores
 from bench.peers.ours import compiled, serve
 from bench.peers.peer import ALLOWED, DENIED, LISTEN
-from bench.ratio import paired_ratio
+from bench.ratio import ENOUGH_PAIRS, paired_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,8 +41,6 @@ OUT: Final = Path(__file__).with_name("out")
 BUSY: Final = ("hub_busy", "load_busy")
 GOAL: Final = 1.1
 """CPU a connection of two workers on one core, in that of one."""
-ENOUGH_PAIRS: Final = 6
-"""Fewer have no interval of 95 % between them."""
 REPEATS_OF_A_START: Final = 4
 LOAD_IS_THE_LIMIT: Final = 0.9
 HELLOS: Final = {"allowed": ALLOWED, "denied": DENIED}
